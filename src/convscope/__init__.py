@@ -1,0 +1,1 @@
+"""convscope: train convolutional networks and see exactly what happens inside them."""

@@ -1,0 +1,549 @@
+"""Frozen dataclasses that cross stages: what is measured, found, summarised and traced.
+
+Stages never call back: watching, training and tracing fill these records; diagnosis and drawing read them.
+Everything here turns into JSON (`to_json`) and back (`from_json`), with a schema number. There is no torch here, and no behaviour
+beyond merging: two records of adjacent spans of steps merge into one, so that a log of any length is kept in bounded space.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+SCHEMA = 1  # grows when a field changes its meaning; new fields alone do not change it
+R = TypeVar("R")
+
+# ---------------------------------------------------------------- JSON
+
+
+def to_json(record: object) -> Any:
+    """Turn records, and tuples, dicts and numbers of them, into plain JSON values; numbers that are not finite become None."""
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        return {f.name: to_json(getattr(record, f.name)) for f in dataclasses.fields(record)}
+    if isinstance(record, Mapping):
+        return {str(key): to_json(value) for key, value in record.items()}
+    if isinstance(record, list | tuple):
+        return [to_json(value) for value in record]
+    if isinstance(record, bytes):
+        return record.hex()
+    if isinstance(record, float):
+        return record if math.isfinite(record) else None
+    return record
+
+
+def from_json(kind: type[R], value: Any) -> R:
+    """Build a record of the given class from what `to_json` made; unknown keys of newer versions are ignored.
+
+    Raises:
+        KeyError: a field without a default is missing.
+        TypeError: the value is not of the shape that the class describes.
+    """
+    built: R = _build(kind, value)
+    return built
+
+
+def dump(record: object) -> str:
+    """The record as compact JSON text, with the schema number when it is an object."""
+    value = to_json(record)
+    if isinstance(value, dict):
+        value = {"schema": SCHEMA, **value}
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _build(kind: Any, value: Any) -> Any:
+    origin, args = get_origin(kind), get_args(kind)
+    if kind is Any or origin is Literal:
+        return value
+    if origin is Union or str(origin) == "<class 'types.UnionType'>":
+        if value is None and type(None) in args:
+            return None
+        return _build(next(arg for arg in args if arg is not type(None)), value)
+    if kind is float:
+        return math.nan if value is None else float(value)
+    if kind is bytes:
+        return bytes.fromhex(value)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, dict):
+            raise TypeError(f"expected an object for {kind.__name__}, got {type(value).__name__}")
+        hints = get_type_hints(kind)
+        return kind(**{f.name: _build(hints[f.name], value[f.name]) for f in dataclasses.fields(kind) if f.name in value or not _has_default(f)})
+    if origin is tuple:
+        items = args[:1] * len(value) if len(args) == 2 and args[1] is Ellipsis else args
+        return tuple(_build(item, part) for item, part in zip(items, value, strict=True))
+    if origin in (dict, Mapping) or str(origin) == "<class 'collections.abc.Mapping'>":
+        return {key: _build(args[1], part) for key, part in value.items()}
+    return value
+
+
+def _has_default(f: dataclasses.Field[Any]) -> bool:
+    return f.default is not dataclasses.MISSING or f.default_factory is not dataclasses.MISSING
+
+
+# ---------------------------------------------------------------- statistics of layers
+
+NEAR_ZERO = 0.05  # |x| at most this is "near zero"; the limit of fastai's ActivationStats, there without the absolute value
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts over fixed bins that cover every finite float32 with its sign: two bins an octave, [2^k, 1.5*2^k) and [1.5*2^k, 2^(k+1)).
+
+    A bin's index is 0 for |x| < 2^-126 (zero and denormals), `2*(k+126)+1` or `+2` for the two halves of octave k, negative for negative values.
+    Because the bins are fixed, two histograms merge by adding.
+
+    Attributes:
+        first: the index of the first bin held.
+        counts: elements in each bin from `first` on; empty when nothing was counted.
+    """
+
+    first: int = 0
+    counts: tuple[int, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """Elements counted."""
+        return sum(self.counts)
+
+    def merge(self, other: Histogram) -> Histogram:
+        """The histogram of both samples together."""
+        if not other.counts:
+            return self
+        if not self.counts:
+            return other
+        first = min(self.first, other.first)
+        counts = [0] * (max(self.first + len(self.counts), other.first + len(other.counts)) - first)
+        for part in (self, other):
+            for offset, count in enumerate(part.counts, part.first - first):
+                counts[offset] += count
+        return Histogram(first, tuple(counts))
+
+
+def bin_edges(index: int) -> tuple[float, float]:
+    """The lower and upper edge of histogram bin `index` (lower included for positive bins, upper for negative ones).
+
+    Example:
+        >>> bin_edges(253)  # the first half of octave 0
+        (1.0, 1.5)
+    """
+    if index == 0:
+        return (-(2.0**-126), 2.0**-126)
+    octave, half = divmod(abs(index) - 1, 2)
+    low, high = (1.0, 1.5) if half == 0 else (1.5, 2.0)
+    scale = 2.0 ** (octave - 126)
+    return (low * scale, high * scale) if index > 0 else (-high * scale, -low * scale)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerStats:
+    """What one layer's values looked like over a span of steps.
+
+    `count`, `mean`, `m2` (hence `std`) and `non_finite` are exact over every element unless `sampled` names them; `histogram`, `nan_count`, `inf_count`,
+    `zero_count`, `near_zero_count`, `minimum` and `maximum` come from `sample_count` elements looked at (all of them when it equals `count`).
+    Always `histogram.total + nan_count + inf_count == sample_count`.
+
+    Attributes:
+        layer: qualified module name, such as "2.0"; functional activations are named after the module that calls them, "features.relu:1".
+        role: "output" of a layer (so far the only one; gradients and weights are in the fields below).
+        kind: what computed it: "Conv2d", "ReLU", "relu".
+        first_step, last_step: the span of optimiser steps, both included, counted from 0.
+        count: elements seen.
+        mean: mean of the finite elements; NaN when there are none.
+        m2: sum of squared deviations from the mean.
+        minimum, maximum: of the finite elements; NaN when there are none.
+        non_finite: whether any element was NaN or infinite.
+        sample_count: elements looked at for what comes from a sample.
+        nan_count, inf_count, zero_count, near_zero_count: among those looked at; exactly 0 and |x| <= near_zero.
+        near_zero: the limit used for `near_zero_count`.
+        histogram: of the finite elements looked at.
+        positive: one bit per channel (axis 1), least significant first: was it ever positive? Merges by "or".
+        channels: number of channels, 0 when the output has no channel axis.
+        positive_samples: images (axis 0) looked at for `positive`.
+        update_ratio: norm of the last update over norm of the weight, of the layer's own parameters (mean over the span, NaN when it has none).
+        gradient_rms: root mean square of the gradient of the layer's own parameters (over the span, NaN when it has none).
+        weight_rms: root mean square of the layer's own parameters (last of the span, NaN when it has none).
+        records: how many single records were merged into this one.
+        sampled: the names of figures that are usually exact but here come from the sample.
+    """
+
+    layer: str
+    first_step: int
+    last_step: int
+    count: int
+    mean: float
+    m2: float
+    minimum: float
+    maximum: float
+    role: str = "output"
+    kind: str = ""
+    non_finite: bool = False
+    sample_count: int = 0
+    nan_count: int = 0
+    inf_count: int = 0
+    zero_count: int = 0
+    near_zero_count: int = 0
+    near_zero: float = NEAR_ZERO
+    histogram: Histogram = Histogram()
+    positive: bytes = b""
+    channels: int = 0
+    positive_samples: int = 0
+    update_ratio: float = math.nan
+    gradient_rms: float = math.nan
+    weight_rms: float = math.nan
+    records: int = 1
+    sampled: tuple[str, ...] = ()
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the finite elements, population form (divided by n); NaN when there are none."""
+        return math.sqrt(max(self.m2, 0.0) / self.count) if self.count else math.nan
+
+    @property
+    def share_near_zero(self) -> float:
+        """Share of the elements looked at with |x| <= near_zero; NaN when none was looked at."""
+        return self.near_zero_count / self.sample_count if self.sample_count else math.nan
+
+    @property
+    def share_zero(self) -> float:
+        """Share of the elements looked at that are exactly zero; NaN when none was looked at."""
+        return self.zero_count / self.sample_count if self.sample_count else math.nan
+
+    @property
+    def never_positive(self) -> tuple[int, ...]:
+        """The channels that were not positive once in `positive_samples` images."""
+        return tuple(c for c in range(self.channels) if not self.positive[c // 8] >> (c % 8) & 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A number over a span of steps: its least, mean, greatest and last value, NaN left out of all but `last`."""
+
+    minimum: float
+    mean: float
+    maximum: float
+    last: float
+    count: int = 1
+
+    @classmethod
+    def of(cls, value: float) -> Range:
+        """The range of one value."""
+        return cls(value, value, value, value)
+
+    def merge(self, later: Range) -> Range:
+        """The range over this span and the one after it."""
+        parts = [part for part in (self, later) if not math.isnan(part.mean)]
+        if not parts:
+            return dataclasses.replace(later, count=self.count + later.count)
+        weight = sum(part.count for part in parts)
+        mean = sum(part.mean * (part.count / weight) for part in parts)
+        return Range(min(p.minimum for p in parts), mean, max(p.maximum for p in parts), later.last, self.count + later.count)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """What one span of optimiser steps did.
+
+    Attributes:
+        first_step, last_step: both included, counted from 0.
+        epoch: epochs done at the last step, with its fraction (0.5 is the middle of the first epoch); NaN when it is not known.
+        loss: training loss as the loop computed it.
+        hyper: hyper-parameters by name: "lr", "momentum", "beta1", "beta2", "weight_decay", "eps"; further optimisers and parameter groups as "lr:1", "lr:2".
+        gradient_norm: global L2 norm of all gradients before clipping, or None when it was not measured.
+        seconds: wall time per step.
+    """
+
+    first_step: int
+    last_step: int
+    epoch: float
+    loss: Range
+    hyper: dict[str, Range] = field(default_factory=dict)
+    gradient_norm: Range | None = None
+    seconds: Range | None = None
+
+    def merge(self, later: StepRecord) -> StepRecord:
+        """The record of this span and the one after it."""
+        hyper = {
+            name: self.hyper[name].merge(later.hyper[name]) if name in self.hyper and name in later.hyper else (later.hyper.get(name) or self.hyper[name])
+            for name in {**self.hyper, **later.hyper}
+        }
+        return StepRecord(
+            self.first_step,
+            later.last_step,
+            later.epoch,
+            self.loss.merge(later.loss),
+            hyper,
+            _merge_optional(self.gradient_norm, later.gradient_norm),
+            _merge_optional(self.seconds, later.seconds),
+        )
+
+
+def _merge_optional(one: Range | None, two: Range | None) -> Range | None:
+    return one.merge(two) if one and two else one or two
+
+
+# ---------------------------------------------------------------- what the rules need and say
+
+Severity = Literal["note", "warning", "problem"]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One thing seen from outside that statistics do not carry.
+
+    Attributes:
+        step: the optimiser step at which it was seen (the number of steps taken before it).
+        kind: a name listed in `convscope.diagnose`, such as "gradient_not_cleared".
+        subject: the layer, parameter or data set that it is about; "" for the whole run.
+        numbers: named values.
+    """
+
+    step: int
+    kind: str
+    subject: str = ""
+    numbers: dict[str, float | int | str | bool | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One measured number behind a finding: its name in words, value and unit ("" for a plain number)."""
+
+    name: str
+    value: float | int | str | None
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """What to do: a sentence, and settings to change by machine (names of `convscope train`'s settings), or None."""
+
+    text: str
+    change: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One diagnosis. `cause` is the name of the finding that this one follows from."""
+
+    name: str
+    severity: Severity
+    where: str
+    step: int
+    message: str
+    fix: Fix
+    evidence: tuple[Evidence, ...] = ()
+    source: str = ""
+    cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotChecked:
+    """A rule that could not be applied, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The findings of a run, cause before consequence, and what was not checked.
+
+    Attributes:
+        verdict: "healthy", "note", "warning", "problem" (the worst severity) or "too_early".
+        steps: optimiser steps seen.
+    """
+
+    verdict: Literal["healthy", "note", "warning", "problem", "too_early"]
+    steps: int
+    findings: tuple[Finding, ...] = ()
+    not_checked: tuple[NotChecked, ...] = ()
+
+
+# ---------------------------------------------------------------- data, results and networks as the page needs them
+
+
+@dataclass(frozen=True, slots=True)
+class SampleImage:
+    """One image as a PNG file's bytes (at most 64 pixels a side), with what it is and what the network said."""
+
+    png: bytes
+    label: str
+    name: str = ""
+    predicted: str | None = None
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedFile:
+    """A file that was left out, relative to the data's folder, and the reason."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DataSummary:
+    """What the data is: where it comes from, its classes, counts per class and split, and how it is prepared.
+
+    Attributes:
+        counts: images per class, in the order of `classes`, for "train", "valid" and, when there is one, "test".
+        image_shape: (C, H, W) of what the network sees.
+        mean, std: per channel, of the training images scaled to 0..1.
+        augment: the augmentations with their strengths, empty when off.
+        class_weights: weight of each class in the loss, empty when all are 1.
+        notes: sentences worth telling, such as an imbalance of the classes.
+    """
+
+    source: str
+    classes: tuple[str, ...]
+    counts: dict[str, tuple[int, ...]]
+    image_shape: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    samples: tuple[SampleImage, ...] = ()
+    skipped: tuple[SkippedFile, ...] = ()
+    augment: dict[str, float] = field(default_factory=dict)
+    class_weights: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What a trained classifier did on one split.
+
+    Attributes:
+        split: "valid" or "test".
+        confusion: confusion[i][j] counts images of class i answered as class j, in the order of DataSummary.classes.
+        wrong: the most confidently wrong images, worst first.
+    """
+
+    split: str
+    count: int
+    loss: float
+    accuracy: float
+    balanced_accuracy: float
+    confusion: tuple[tuple[int, ...], ...]
+    wrong: tuple[SampleImage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """One row of results.csv: an epoch (counted from 1), steps done by its end, losses, metrics on validation, seconds."""
+
+    epoch: int
+    steps: int
+    train_loss: float
+    valid_loss: float
+    metrics: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRow:
+    """One row of a network's table, with every way of counting its work under its own name (per image).
+
+    Attributes:
+        name: qualified module name; kind: class name; depth: nesting, 0 for the outermost.
+        output_shape: without the batch axis.
+        parameters: of this layer alone; trainable: those that the optimiser may change.
+        macs: multiply-accumulates, bias not counted; macs_with_bias: one more per output for the bias;
+        flops: 2 * macs plus one per output for the bias, or one per elementwise operation;
+        real_products: multiplications whose input is a pixel or activation, not padding;
+        input_grid_products: the book's count, weights * input positions (of a convolution), 0 elsewhere.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    trainable: int
+    macs: int
+    macs_with_bias: int
+    flops: int
+    real_products: int
+    input_grid_products: int
+    depth: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSummary:
+    """A network's table: one row a layer in the order of execution, for one image of `input_shape`."""
+
+    model: str
+    input_shape: tuple[int, ...]
+    rows: tuple[LayerRow, ...]
+
+    def total(self, column: str) -> int:
+        """The sum of a numeric column over all layers."""
+        return sum(int(getattr(row, column)) for row in self.rows)
+
+
+# ---------------------------------------------------------------- traces
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One product: the unit of the layer before, its value, the weight and value * weight. `source` names that layer ("input" for the image)."""
+
+    source: str
+    unit: tuple[int, ...]
+    value: float
+    weight: float
+    product: float
+
+
+@dataclass(frozen=True, slots=True)
+class TraceStep:
+    """A further step after the sum: what was done (BatchNorm2d, ReLU), with which numbers, and the value after it."""
+
+    layer: str
+    operation: str
+    numbers: dict[str, float]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Rows `top..bottom` and columns `left..right`, both ends included, in pixels of the image before padding."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One activation and the products that made it.
+
+    Attributes:
+        layer, unit: which activation; unit is (channel, row, column) or (i,).
+        terms: the products, in the order of the layer's weights; padding gives none.
+        bias: added to their sum (0 when there is none).
+        steps: what was done after the sum, in order.
+        total: our value after the last step; value: PyTorch's own; difference: total - value.
+        magnitude: sum of |product| plus |bias|, what the difference is to be compared with.
+        receptive_field: the pixels that can affect it.
+        note: why the trace ends here, when it does not reach the pixels.
+    """
+
+    layer: str
+    unit: tuple[int, ...]
+    terms: tuple[Term, ...]
+    bias: float
+    steps: tuple[TraceStep, ...]
+    total: float
+    value: float
+    difference: float
+    magnitude: float
+    receptive_field: Box
+    note: str = ""
+
+
+def shares(counts: Sequence[int]) -> tuple[float, ...]:
+    """Each count over their sum; all zero when the sum is."""
+    total = sum(counts)
+    return tuple(count / total if total else 0.0 for count in counts)
