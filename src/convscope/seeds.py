@@ -1,8 +1,8 @@
 """Seeds and the choice of a device.
 
-Every random choice of convscope comes from one seed and a purpose ("order", epoch 3), so that no choice depends on how many were made before it:
-a resumed run, another number of processes or an extra plot in between draw the same numbers. The device is chosen together with the reason, which
-the run records. This module seeds nothing global.
+Every random choice of convscope comes from one seed and a purpose ("order", epoch 3), so that no choice depends on how many were made before
+it: a resumed run, another number of processes or an extra plot in between draw the same numbers. The device is chosen together with the
+reason, which the run records. This module seeds nothing global.
 """
 
 from __future__ import annotations
@@ -99,6 +99,5 @@ def _check_cuda(device: torch.device) -> None:
         raise UsageError(f"The device {str(device)!r} was asked for, but {why}. Use auto or cpu.")
     count = torch.cuda.device_count()
     if device.index is not None and device.index >= count:
-        raise UsageError(
-            f"The device {str(device)!r} was asked for, but there are {count} GPUs, counted from 0. Use cuda:{count - 1} or less, or auto."
-        )
+        allowed = f"Use cuda:{count - 1} or less, or auto."
+        raise UsageError(f"The device {str(device)!r} was asked for, but there are {count} GPUs, counted from 0. {allowed}")
