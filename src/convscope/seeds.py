@@ -1,6 +1,6 @@
 """Seeds and the choice of a device.
 
-Every random choice of convscope comes from one seed and a purpose ("order", epoch 3), so that no choice depends on how many were made before
+Every random choice of convscope comes from one seed and a purpose ("order", epoch 3), so none depends on how many were made before
 it: a resumed run, another number of processes or an extra plot in between draw the same numbers. The device is chosen together with the
 reason, which the run records. This module seeds nothing global.
 """
