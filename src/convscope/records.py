@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -165,6 +165,7 @@ class LayerStats:
         update_ratio: norm of the last update over norm of the weight, of the layer's own parameters (mean over the span, NaN when it has none).
         gradient_rms: root mean square of the gradient of the layer's own parameters (over the span, NaN when it has none).
         weight_rms: root mean square of the layer's own parameters (last of the span, NaN when it has none).
+        parameter_records: how many of the single records carry these three (the update ratio may be measured on some steps only).
         records: how many single records were merged into this one.
         sampled: the names of figures that are usually exact but here come from the sample.
     """
@@ -193,6 +194,7 @@ class LayerStats:
     update_ratio: float = math.nan
     gradient_rms: float = math.nan
     weight_rms: float = math.nan
+    parameter_records: int = 0
     records: int = 1
     sampled: tuple[str, ...] = ()
 
@@ -215,6 +217,76 @@ class LayerStats:
     def never_positive(self) -> tuple[int, ...]:
         """The channels that were not positive once in `positive_samples` images."""
         return tuple(c for c in range(self.channels) if not self.positive[c // 8] >> (c % 8) & 1)
+
+    def merge(self, later: LayerStats) -> LayerStats:
+        """The statistics over this span and the one after it, or over another rank's share of the same span.
+
+        Counts and histograms add, masks "or", and moments merge in float64 as in one pass (Chan, Golub and LeVeque, 1979).
+        A part without finite elements keeps its count but has no say in mean and std.
+        """
+        assert (self.layer, self.role, self.near_zero) == (later.layer, later.role, later.near_zero), "only records of one layer merge"
+        mean, m2 = merge_moments((self.count, self.mean, self.m2), (later.count, later.mean, later.m2))
+        return LayerStats(
+            layer=self.layer,
+            first_step=min(self.first_step, later.first_step),
+            last_step=max(self.last_step, later.last_step),
+            count=self.count + later.count,
+            mean=mean,
+            m2=m2,
+            minimum=_extreme(min, self.minimum, later.minimum),
+            maximum=_extreme(max, self.maximum, later.maximum),
+            role=self.role,
+            kind=later.kind,
+            non_finite=self.non_finite or later.non_finite,
+            sample_count=self.sample_count + later.sample_count,
+            nan_count=self.nan_count + later.nan_count,
+            inf_count=self.inf_count + later.inf_count,
+            zero_count=self.zero_count + later.zero_count,
+            near_zero_count=self.near_zero_count + later.near_zero_count,
+            near_zero=self.near_zero,
+            histogram=self.histogram.merge(later.histogram),
+            positive=_either(self.positive, later.positive),
+            channels=max(self.channels, later.channels),
+            positive_samples=self.positive_samples + later.positive_samples,
+            update_ratio=_mean_of(self, later, self.update_ratio, later.update_ratio),
+            gradient_rms=math.sqrt(_mean_of(self, later, self.gradient_rms**2, later.gradient_rms**2)),
+            weight_rms=self.weight_rms if math.isnan(later.weight_rms) else later.weight_rms,
+            parameter_records=self.parameter_records + later.parameter_records,
+            records=self.records + later.records,
+            sampled=tuple(dict.fromkeys(self.sampled + later.sampled)),
+        )
+
+
+def merge_moments(one: tuple[int, float, float], two: tuple[int, float, float]) -> tuple[float, float]:
+    """Mean and m2 of two samples together, each given as (count, mean, m2); a NaN mean stands for "no finite elements"."""
+    (count, mean, m2), (more, later_mean, later_m2) = one, two
+    if not more or math.isnan(later_mean):
+        return mean, m2 * ((count + more) / count) if count else m2  # std = sqrt(m2 / count) stays what it was
+    if not count or math.isnan(mean):
+        return later_mean, later_m2 * ((count + more) / more)
+    share = more / (count + more)
+    delta = later_mean - mean
+    return mean + delta * share, m2 + later_m2 + delta * delta * count * share
+
+
+def _extreme(choose: Callable[[float, float], float], one: float, two: float) -> float:
+    if math.isnan(one) or math.isnan(two):
+        return two if math.isnan(one) else one
+    return choose(one, two)
+
+
+def _either(one: bytes, two: bytes) -> bytes:
+    size = max(len(one), len(two))
+    return (int.from_bytes(one, "little") | int.from_bytes(two, "little")).to_bytes(size, "little")
+
+
+def _mean_of(one: LayerStats, two: LayerStats, value: float, other: float) -> float:
+    if not two.parameter_records or math.isnan(other):
+        return value
+    if not one.parameter_records or math.isnan(value):
+        return other
+    share = two.parameter_records / (one.parameter_records + two.parameter_records)
+    return value + (other - value) * share
 
 
 @dataclass(frozen=True, slots=True)
