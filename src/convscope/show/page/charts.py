@@ -1,0 +1,175 @@
+"""The page's charts as plain values: records in, plotly's data and layout out, as JSON.
+
+Colours are names of the page's CSS variables ("--series-1"); its script puts in what they are in light or dark. Nothing is drawn here.
+Texts that plotly shows are escaped, because it reads a little HTML in them.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from convscope.records import EpochRecord, Evaluation, Finding, Range, StepRecord, shares
+
+Chart: TypeAlias = dict[str, Any]
+SEVERITIES = ("problem", "warning", "note")  # worst first
+SMOOTHED_OVER = 1 / 50  # of the run: long enough to hide the noise of batches, short enough to follow the fall of the first epoch
+MOST_SMOOTHED_OVER = 50  # records; a weight of 0.98 for the past, as in fastai's Recorder
+
+
+def finite(value: float | None) -> float | None:
+    """The number, or None (JSON's null, a gap in the line) when it is not finite."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def smoothed(values: Sequence[float], over: float) -> list[float | None]:
+    """Exponentially weighted mean of the values so far, corrected for its start; values that are not finite are passed over.
+
+    Args:
+        values: in order.
+        over: how many values it averages over, roughly; each step back counts `1 - 1/over` times as much.
+
+    Example:
+        >>> smoothed([2.0, 4.0], 2.0)
+        [2.0, 3.3333333333333335]
+    """
+    fresh = 1 / max(over, 1.0)
+    total, weight = 0.0, 0.0
+    line: list[float | None] = []
+    for value in values:
+        if math.isfinite(value):
+            total += fresh * (value - total)
+            weight += fresh * (1 - weight)
+        line.append(total / weight if weight else None)
+    return line
+
+
+def span(record: StepRecord) -> str:
+    """The steps of a record in words."""
+    return f"step {record.first_step:,}" if record.first_step == record.last_step else f"steps {record.first_step:,}–{record.last_step:,}"
+
+
+def _merged(ranges: Sequence[Range]) -> bool:
+    return any(item.count > 1 for item in ranges)
+
+
+def _line(x: Sequence[Any], y: Sequence[Any], name: str, colour: str, **more: Any) -> Chart:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": list(x),
+        "y": list(y),
+        "name": name,
+        "line": {"color": colour, "width": more.pop("width", 2)},
+        **more,
+    }
+
+
+def _range_traces(steps: Sequence[StepRecord], ranges: Sequence[Range], name: str, colour: str, soft: str, width: float = 2) -> list[Chart]:
+    """A line of means, with the band from least to greatest where records were merged."""
+    x = [record.last_step for record in steps]
+    traces = []
+    if _merged(ranges):
+        low, high = [finite(r.minimum) for r in ranges], [finite(r.maximum) for r in ranges]
+        edge: Chart = {"hoverinfo": "skip", "showlegend": False, "width": 0}
+        traces += [_line(x, low, "least", soft, **edge), _line(x, high, "greatest", soft, fill="tonexty", fillcolor=soft, **edge)]
+        said = [f"{span(s)}: mean {r.mean:.4g}, {r.minimum:.4g} to {r.maximum:.4g}" for s, r in zip(steps, ranges, strict=True)]
+    else:
+        said = [f"{span(s)}: {r.mean:.4g}" for s, r in zip(steps, ranges, strict=True)]
+    y = [finite(r.mean) for r in ranges]
+    return [*traces, _line(x, y, name, colour, width=width, text=said, hovertemplate=f"{name}, %{{text}}<extra></extra>")]
+
+
+def marks(findings: Sequence[Finding], last_step: int) -> tuple[list[Chart], list[Chart]]:
+    """Plotly's shapes and annotations that draw findings over steps: a line and a number where each begins, shade after a problem.
+
+    Findings that begin at the same step share a line, and the numbers are those of the list of findings.
+    """
+    upright = {"xref": "x", "yref": "paper", "y0": 0, "y1": 1}
+    shapes: list[Chart] = []
+    notes: list[Chart] = []
+    by_step: dict[int, list[tuple[int, Finding]]] = {}
+    for place, finding in enumerate(findings, 1):
+        by_step.setdefault(finding.step, []).append((place, finding))
+    first_problem = min((finding.step for finding in findings if finding.severity == "problem"), default=last_step)
+    if first_problem < last_step:
+        shade = {"fillcolor": "--problem-shade", "line": {"width": 0}, "layer": "below"}
+        shapes.append({"type": "rect", "x0": first_problem, "x1": last_step, **upright, **shade})
+    for step, group in sorted(by_step.items()):
+        severity = min((finding.severity for _, finding in group), key=SEVERITIES.index)
+        shapes.append({"type": "line", "x0": step, "x1": step, **upright, "line": {"color": f"--{severity}", "width": 1.5, "dash": "dot"}})
+        notes.append(_badge(step, group, severity))
+    return shapes, notes
+
+
+def _badge(step: int, group: Sequence[tuple[int, Finding]], severity: str) -> Chart:
+    """The numbers of the findings that begin at a step, above the chart."""
+    return {
+        "x": step,
+        "y": 1,
+        "xref": "x",
+        "yref": "paper",
+        "yanchor": "bottom",
+        "showarrow": False,
+        "text": ", ".join(str(place) for place, _ in group),
+        "hovertext": "<br>".join(f"{place}. {html.escape(finding.name)}, from step {finding.step:,}" for place, finding in group),
+        "bgcolor": f"--{severity}",
+        "borderpad": 3,
+        "font": {"color": "--on-badge", "size": 11},
+    }
+
+
+def loss_chart(steps: Sequence[StepRecord], epochs: Sequence[EpochRecord], findings: Sequence[Finding] = ()) -> Chart:
+    """Training loss at every step, the same smoothed, validation loss at each epoch's end, and the findings where they begin."""
+    x = [record.last_step for record in steps]
+    losses = [record.loss for record in steps]
+    data = _range_traces(steps, losses, "Training loss", "--series-1-soft", "--series-1-band", width=1.2)
+    over = min(MOST_SMOOTHED_OVER, len(losses) * SMOOTHED_OVER)
+    data.append(_line(x, smoothed([r.mean for r in losses], over), "Smoothed", "--series-1", hoverinfo="skip"))
+    if epochs:
+        said = [f"epoch {row.epoch}: {row.valid_loss:.4g}" for row in epochs]
+        ends = [row.steps - 1 for row in epochs]
+        data.append(
+            _line(
+                ends,
+                [finite(row.valid_loss) for row in epochs],
+                "Validation loss",
+                "--series-2",
+                text=said,
+                hovertemplate="Validation loss, %{text}<extra></extra>",
+            )
+            | {"mode": "lines+markers", "marker": {"color": "--series-2", "size": 8, "symbol": "diamond"}}
+        )
+    shapes, notes = marks(findings, x[-1] if x else 0)
+    layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": {"title": {"text": "loss"}}, "shapes": shapes, "annotations": notes}
+    return {"data": data, "layout": layout, "logarithm": True, "height": 360}
+
+
+def hyper_chart(steps: Sequence[StepRecord], name: str, title: str, colour: str) -> Chart:
+    """One hyper-parameter over the steps."""
+    held = [record for record in steps if name in record.hyper]
+    data = _range_traces(held, [record.hyper[name] for record in held], title, f"--{colour}", f"--{colour}-band")
+    return {"data": data, "layout": {"xaxis": {"title": {"text": "step"}}, "showlegend": False}, "height": 210}
+
+
+def gradient_chart(steps: Sequence[StepRecord], findings: Sequence[Finding] = ()) -> Chart:
+    """The norm of all gradients over the steps, on a logarithmic axis."""
+    held = [record for record in steps if record.gradient_norm]
+    data = _range_traces(
+        held, [record.gradient_norm for record in held if record.gradient_norm], "Gradient norm", "--series-3", "--series-3-band", width=1.2
+    )
+    shapes, notes = marks(findings, held[-1].last_step if held else 0)
+    layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": {"type": "log"}, "showlegend": False, "shapes": shapes, "annotations": notes}
+    return {"data": data, "layout": layout, "height": 210}
+
+
+def confusion_chart(evaluation: Evaluation, classes: Sequence[str]) -> Chart:
+    """The confusion matrix as its cells that are not empty: true class, answered class, images, their share of the true class."""
+    cells = []
+    for i, row in enumerate(evaluation.confusion):
+        for j, (count, share) in enumerate(zip(row, shares(row), strict=True)):
+            if count:
+                cells.append([i, j, count, share])
+    return {"kind": "confusion", "classes": [html.escape(name) for name in classes], "cells": cells}

@@ -1,0 +1,93 @@
+"""What a page is made of: everything that it reads from a run directory, in one value.
+
+Receives a RunDir, returns `Contents`; draws nothing. Every part but the settings may be missing: a run can be interrupted before its
+evaluation, and a watched script has no data summary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from convscope.records import DataSummary, EpochRecord, Evaluation, Finding, LayerStats, NetworkSummary, NotChecked, StepRecord
+from convscope.rundir import RunDir
+from convscope.runlog import RunLog
+from convscope.show.page.charts import SEVERITIES
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """One run as its page shows it.
+
+    Attributes:
+        name: the run's name.
+        config: the settings, as read; any key may be missing.
+        verdict: the one word of the diagnosis, or "" when no one has looked.
+        findings: cause before consequence.
+    """
+
+    name: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    data: DataSummary | None = None
+    network: NetworkSummary | None = None
+    evaluation: Evaluation | None = None
+    steps: Sequence[StepRecord] = ()
+    epochs: Sequence[EpochRecord] = ()
+    layers: Mapping[str, Sequence[LayerStats]] = field(default_factory=dict)
+    verdict: str = ""
+    findings: Sequence[Finding] = ()
+    not_checked: Sequence[NotChecked] = ()
+
+    def setting(self, *path: str) -> Any:
+        """A setting by its keys from the outside in, or None when any of them is missing."""
+        value: Any = self.config
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+    def measured(self, name: str) -> float | None:
+        """A number of the run's result, or None."""
+        value = self.setting("result", name)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes' names: the data's, else the settings', else numbers for the evaluation's rows."""
+        if self.data and self.data.classes:
+            return self.data.classes
+        listed = self.setting("classes")
+        if isinstance(listed, list | tuple) and listed:
+            return tuple(map(str, listed))
+        return tuple(str(i) for i in range(len(self.evaluation.confusion))) if self.evaluation else ()
+
+    @property
+    def step_count(self) -> int | None:
+        """Optimiser steps taken, or None when nothing was logged."""
+        return self.steps[-1].last_step + 1 if self.steps else None
+
+
+def read(run: RunDir) -> Contents:
+    """Everything that the page shows, from the run directory alone.
+
+    Raises:
+        RunError: the settings are missing, or a file is damaged.
+    """
+    config = run.read_config()
+    log = RunLog.read(run.log) if run.log.exists() else None
+    findings = tuple(log.findings()) if log else ()
+    result = config.get("result")
+    said = result.get("verdict") if isinstance(result, dict) else None
+    worst = next((severity for severity in SEVERITIES if any(finding.severity == severity for finding in findings)), "")
+    return Contents(
+        name=str(config.get("name") or run.path.name),
+        config=config,
+        data=run.data(),
+        network=run.network(),
+        evaluation=run.evaluation(),
+        steps=tuple(log.steps()) if log else (),
+        epochs=tuple(log.epochs()) if log else (),
+        layers=dict(log.layers()) if log else {},
+        verdict=str(said or worst),
+        findings=findings,
+    )

@@ -1,0 +1,139 @@
+"""The sections on the network's layers and on the run itself: settings, device, versions, and how to repeat it.
+
+Receives `Contents`, returns sections, or a sentence where the run kept nothing. Settings that are not known here are shown as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from convscope.records import NetworkSummary
+from convscope.show.page.contents import Contents
+from convscope.show.page.html import Child, Markup, join, number, table, tag
+from convscope.show.page.parts import Absent, Section, bar, facts, more
+from convscope.show.page.words import command_line, count, figure, moment, plural
+
+WAYS_OF_COUNTING = {
+    "macs": ("Multiply-accumulates", "one per weight and output place, the bias not counted"),
+    "macs_with_bias": ("With bias", "one more per output for the bias"),
+    "flops": ("FLOPs", "two per multiply-accumulate, one per bias or elementwise operation"),
+    "real_products": ("Products with real pixels", "only those whose input is not padding"),
+    "input_grid_products": ("Input-grid count", "weights times input places, as the fastai book counts"),
+}
+SHOWN_ELSEWHERE = frozenset({"schema", "name", "result", "status", "message", "argv", "classes", "created", "device", "versions"})
+
+
+def network(run: Contents) -> Section | Absent:
+    """The layers with their shapes, parameters and multiplications."""
+    summary = run.network
+    if summary is None or not summary.rows:
+        return Absent("The network's table is missing: the run kept none.")
+    shape = " × ".join(map(str, summary.input_shape))
+    lead = tag("p", tag("b", summary.model), f" on one image of {shape} (channels × rows × columns).")
+    body = join(lead, _layers(summary), more("The work for one image, by every way of counting", _ways(summary)))
+    return Section("network", "The network", "Network", body)
+
+
+def _layers(summary: NetworkSummary) -> Markup:
+    most = {column: max(getattr(row, column) for row in summary.rows) or 1 for column in ("parameters", "macs")}
+    frozen = any(row.trainable != row.parameters for row in summary.rows)
+
+    def measured(value: int, column: str) -> Markup:
+        return join(bar(value / most[column]) if value else None, number(value, count(value)))
+
+    rows: list[list[Child]] = []
+    for row in summary.rows:
+        name = tag("span", row.name or "(whole)", style=f"padding-left:{min(row.depth, 6) * 0.75}rem", class_="layer")
+        cells: list[Child] = [name, row.kind, " × ".join(map(str, row.output_shape)), measured(row.parameters, "parameters")]
+        cells += [number(row.trainable, count(row.trainable))] if frozen else []
+        rows.append([*cells, measured(row.macs, "macs"), row.note])
+    noted = any(row.note for row in summary.rows)
+    head = ["Layer", "Kind", "Output", "Parameters", *(["Trainable"] if frozen else []), "Multiply-accumulates", "Note"]
+    totals = [summary.total(column) for column in ("parameters", *(["trainable"] if frozen else []), "macs")]
+    foot: list[Child] = [plural(len(rows), "layer"), "", "", *(number(total, count(total)) for total in totals), ""]
+    if not noted:
+        head, foot, rows = head[:-1], foot[:-1], [row[:-1] for row in rows]
+    return table("Layers in the order of execution", head, rows, foot=foot, numeric=range(3, 6 if frozen else 5))
+
+
+def _ways(summary: NetworkSummary) -> Markup:
+    rows: list[list[Child]] = []
+    for row in summary.rows:
+        if any(getattr(row, column) for column in WAYS_OF_COUNTING):
+            rows.append([row.name, *(number(getattr(row, column), count(getattr(row, column))) for column in WAYS_OF_COUNTING)])
+    foot: list[Child] = ["All layers", *(number(summary.total(column), count(summary.total(column))) for column in WAYS_OF_COUNTING)]
+    meanings = tag("ul", [tag("li", tag("b", name), f": {meaning}") for name, meaning in WAYS_OF_COUNTING.values()], class_="notes")
+    return join(
+        meanings,
+        table(
+            "Operations for one image", ["Layer", *(name for name, _ in WAYS_OF_COUNTING.values())], rows, foot=foot, numeric=range(1, 6)
+        ),
+    )
+
+
+def settings(run: Contents) -> Section | Absent:
+    """The command that repeats the run, its settings, the device and why, the versions and the time."""
+    groups = [
+        _group(key.replace("_", " ").capitalize(), value)
+        for key, value in run.config.items()
+        if key not in SHOWN_ELSEWHERE and isinstance(value, Mapping) and value
+    ]
+    loose = {key: value for key, value in run.config.items() if key not in SHOWN_ELSEWHERE and not isinstance(value, Mapping)}
+    where: list[tuple[Child, Child]] = []
+    created, device, reason, seconds = (
+        run.setting("created"),
+        run.setting("device", "name"),
+        run.setting("device", "reason"),
+        run.measured("seconds"),
+    )
+    where += [("Started", moment(created))] if created else []
+    where += [("Seconds", number(seconds, figure(seconds)))] if seconds is not None else []
+    where += [("Device", join(str(device), tag("span", f" – {reason}", class_="muted") if reason else None))] if device else []
+    where += (
+        [(str(key), _value(value)) for key, value in (run.setting("versions") or {}).items()]
+        if isinstance(run.setting("versions"), Mapping)
+        else []
+    )
+    where += [(key.replace("_", " "), _value(value)) for key, value in loose.items()]
+    if where:
+        groups.append(tag("div", tag("h3", "Time and place"), facts(where)))
+    if not groups:
+        return Absent("The settings are missing: the run's config.json holds none.")
+    return Section("settings", "Settings, and how to repeat it", "Settings", join(_repeat(run), tag("div", groups, class_="groups")))
+
+
+def _repeat(run: Contents) -> Markup:
+    arguments = run.setting("argv")
+    if not isinstance(arguments, list) or not arguments:
+        return tag("p", "This run was started from Python, so there is no command to repeat it; its settings are below.", class_="muted")
+    seed = run.setting("train", "seed")
+    same = " With the same versions, data and device it gives the same numbers." if seed is not None else ""
+    command = tag("pre", tag("code", command_line(arguments), id="command"), tabindex="0")
+    return join(
+        tag("p", f"This command repeats the run.{same}"),
+        tag("div", command, tag("button", "Copy", type="button", data_copy="command"), class_="command"),
+    )
+
+
+def _group(title: str, values: Mapping[str, Any]) -> Markup:
+    flat: list[tuple[Child, Child]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat += [(f"{key.replace('_', ' ')}: {inner.replace('_', ' ')}", _value(deeper)) for inner, deeper in value.items()]
+        else:
+            flat.append((key.replace("_", " "), _value(value)))
+    return tag("div", tag("h3", title), facts(flat))
+
+
+def _value(value: Any) -> Child:
+    """A setting's value in words: on and off for booleans, numbers with their exact value."""
+    if value is None or value == {} or value == []:
+        return tag("span", "none", class_="muted")
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int | float):
+        return number(value, str(value))  # as it was typed: a seed or a year has no thousands
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value)

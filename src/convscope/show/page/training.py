@@ -1,0 +1,113 @@
+"""The sections on training: its curves and schedules, and the results of each epoch.
+
+Receives `Contents`, returns sections, or a sentence where the run logged nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+from convscope.show.page import charts
+from convscope.show.page.contents import Contents
+from convscope.show.page.html import Markup, join, number, table, tag
+from convscope.show.page.parts import Absent, Section, chart
+from convscope.show.page.words import count, duration, figure, percent, plural
+
+SCHEDULED = {
+    "lr": "Learning rate",
+    "momentum": "Momentum",
+    "beta1": "Momentum (beta 1)",
+}  # what schedules move; others are shown when they moved
+
+
+def curves(run: Contents) -> Section | Absent:
+    """Losses, schedules and gradients over the steps."""
+    if not run.steps:
+        return Absent("The curves of training are missing: no step was logged.")
+    loss = chart("loss", "Loss", charts.loss_chart(run.steps, run.epochs, run.findings), _loss_label(run), _loss_caption(run))
+    return Section("training", "How it trained", "Training", join(loss, _beside_loss(run)))
+
+
+def _loss_label(run: Contents) -> str:
+    first, last = run.steps[0].loss.mean, run.steps[-1].loss.last
+    said = f"Training loss over {plural(run.step_count or 0, 'step')}, from {figure(first)} to {figure(last)}."
+    if run.epochs:
+        said += f" Validation loss at the last of {plural(len(run.epochs), 'epoch')}: {figure(run.epochs[-1].valid_loss)}."
+    return said
+
+
+def _loss_caption(run: Contents) -> Markup:
+    first, last = run.steps[0].loss.mean, run.steps[-1].loss.last
+    said = [
+        join(
+            "Training loss went from ", number(first, figure(first)), " at the first step to ", number(last, figure(last)), " at the last."
+        )
+    ]
+    gone = [record for record in run.steps if not math.isfinite(record.loss.mean) or not math.isfinite(record.loss.last)]
+    if gone:
+        said.append(join(f" It was not a finite number in {plural(len(gone), 'record')}, first at {charts.span(gone[0])}."))
+    if run.findings:
+        marked = "; ".join(
+            f"{place} {finding.name.replace('_', ' ')}, step {finding.step:,}" for place, finding in enumerate(run.findings, 1)
+        )
+        said.append(join(f" Marked where it begins: {marked}."))
+        if any(finding.severity == "problem" for finding in run.findings):
+            said.append(join(" Shaded: everything after the first problem."))
+    return join(said)
+
+
+def _beside_loss(run: Contents) -> Markup:
+    """Small charts of every hyper-parameter that moved and of the gradients, and one sentence on those that did not move."""
+    moved, fixed = [], []
+    for name in dict.fromkeys(name for record in run.steps for name in record.hyper):
+        ranges = [record.hyper[name] for record in run.steps if name in record.hyper]
+        low, high = min(r.minimum for r in ranges), max(r.maximum for r in ranges)
+        if low == high:
+            fixed.append(join(tag("b", SCHEDULED.get(name, name.replace("_", " "))), " ", number(low, figure(low))))
+        else:
+            moved.append((name, low, high))
+    drawn = []
+    for place, (name, low, high) in enumerate(moved):
+        title = SCHEDULED.get(name, name.replace("_", " "))
+        label = f"{title} over the steps, between {figure(low)} and {figure(high)}."
+        caption = join("Between ", number(low, figure(low)), " and ", number(high, figure(high)), ".")
+        drawn.append(chart(f"hyper-{place}", title, charts.hyper_chart(run.steps, name, title, f"series-{1 + place % 3}"), label, caption))
+    if any(record.gradient_norm for record in run.steps):
+        label = "The norm of all gradients at every step, on a logarithmic axis."
+        caption = join("Length of the gradient over all parameters, before clipping.")
+        drawn.append(chart("gradient-norm", "Gradient norm", charts.gradient_chart(run.steps, run.findings), label, caption))
+    sentence = (
+        tag("p", "The same at every step: ", [join(item, ", ") for item in fixed[:-1]], fixed[-1], ".", class_="muted") if fixed else None
+    )
+    return join(tag("div", drawn, class_="small-charts") if drawn else None, sentence)
+
+
+def epochs(run: Contents) -> Section | Absent:
+    """One row an epoch, as in results.csv."""
+    if not run.epochs:
+        return Absent("The results by epoch are missing: no epoch was finished.")
+    metrics = list(dict.fromkeys(name for row in run.epochs for name in row.metrics))
+    finite = [row.valid_loss for row in run.epochs if math.isfinite(row.valid_loss)]
+    best = min(finite) if finite else None
+    rows = []
+    for row in run.epochs:
+        is_best = row.valid_loss == best and len(run.epochs) > 1
+        valid = number(row.valid_loss, figure(row.valid_loss))
+        rows.append(
+            [
+                number(row.epoch, count(row.epoch)),
+                number(row.steps, count(row.steps)),
+                number(row.train_loss, figure(row.train_loss)),
+                tag("strong", valid, tag("span", " lowest", class_="tagged")) if is_best else valid,
+                *(_metric(name, row.metrics.get(name)) for name in metrics),
+                number(row.seconds, duration(row.seconds)),
+            ]
+        )
+    head = ["Epoch", "Steps done", "Training loss", "Validation loss", *(name.replace("_", " ").capitalize() for name in metrics), "Time"]
+    return Section(
+        "epochs", "Results by epoch", "Epochs", table("Losses and metrics at the end of each epoch", head, rows, numeric=range(len(head)))
+    )
+
+
+def _metric(name: str, value: float | None) -> Markup:
+    return number(value, percent(value) if "accuracy" in name else figure(value))

@@ -1,0 +1,187 @@
+"""The top of the page: the run's name, its result in one sentence, what the diagnosis found, and the first figures.
+
+Receives `Contents`, returns HTML. It repeats what the run's records say and judges nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from convscope.records import Evidence, Finding
+from convscope.show.page.contents import Contents
+from convscope.show.page.html import Child, Markup, join, number, tag
+from convscope.show.page.parts import more, tiles
+from convscope.show.page.words import count, duration, figure, percent, plural
+
+SIGNS = {"healthy": "✓", "note": "i", "warning": "!", "problem": "✕", "too_early": "…"}
+WORDS = {"healthy": "Healthy", "note": "Note", "warning": "Warning", "problem": "Problem", "too_early": "Too early to say"}
+STATES = {
+    "running": "This page was written while the run was still going on.",
+    "interrupted": "The run was interrupted; what it had done until then is below.",
+    "failed": "The run failed; what it had done until then is below.",
+}
+
+
+def header(run: Contents) -> Markup:
+    """The run's name, its result and its state."""
+    state = run.setting("status")
+    message = run.setting("message")
+    notice = (
+        tag("p", tag("strong", STATES[state]), f" {message}" if message else None, class_=f"notice {state}") if state in STATES else None
+    )
+    return tag(
+        "header", tag("p", "convscope run", class_="kicker"), tag("h1", run.name), tag("p", result_sentence(run), class_="lead"), notice
+    )
+
+
+def result_sentence(run: Contents) -> Markup:
+    """What came out of the run, in one sentence."""
+    training = (
+        ["training took ", number(run.measured("seconds"), duration(run.measured("seconds")))]
+        if run.measured("seconds") is not None
+        else []
+    )
+    epochs = run.measured("epochs")
+    after = f" after {plural(int(epochs), 'epoch')}" if epochs is not None else ""
+    judged = run.evaluation
+    if judged is None:
+        accuracy = run.measured("accuracy")
+        if accuracy is not None:
+            return join(
+                "Accuracy on validation images was ",
+                tag("b", number(accuracy, percent(accuracy))),
+                after,
+                *([("; "), *training] if training else []),
+                ".",
+            )
+        taken = f"{plural(run.step_count, 'step')} of training were recorded" if run.step_count else "No step of training was recorded yet"
+        return join(taken, *(["; ", *training] if training else []), ".")
+    right = sum(row[i] for i, row in enumerate(judged.confusion))
+    kind = {"valid": "validation", "test": "test"}.get(judged.split, judged.split)
+    said: list[Child] = [
+        "The network answers ",
+        number(right, count(right)),
+        " of ",
+        number(judged.count, count(judged.count)),
+        f" {kind} images correctly (",
+    ]
+    said += [tag("b", number(judged.accuracy, percent(judged.accuracy))), f"){after}"]
+    return join(*said, *(["; ", *training] if training else []), ".")
+
+
+def verdict(run: Contents) -> Markup:
+    """The diagnosis: one line, then each finding with its evidence and what to do; a consequence stands inside its cause."""
+    word = run.verdict if run.verdict in WORDS else ""
+    if not word:
+        body: Child = tag(
+            "p",
+            tag("span", "?", class_="sign", aria_hidden="true"),
+            tag("strong", "Not diagnosed."),
+            " No diagnosis was kept with this run.",
+            class_="line",
+        )
+        return tag("section", tag("h2", "Diagnosis", class_="quiet"), body, id="diagnosis", class_="verdict")
+    line = tag(
+        "p",
+        tag("span", SIGNS[word], class_=f"sign {word}", aria_hidden="true"),
+        tag("strong", f"{WORDS[word]}."),
+        f" {_overview(run, word)}",
+        class_="line",
+    )
+    numbered = list(enumerate(run.findings, 1))
+    present = {finding.name for finding in run.findings}
+    roots = [(place, finding) for place, finding in numbered if finding.cause not in present or finding.cause == finding.name]
+    cards = [_card(place, finding, numbered) for place, finding in roots]
+    unchecked = more(
+        f"{plural(len(run.not_checked), 'rule')} could not be checked",
+        tag("ul", [tag("li", tag("code", item.name), f": {item.why}") for item in run.not_checked]),
+    )
+    return tag(
+        "section",
+        tag("h2", "Diagnosis", class_="quiet"),
+        line,
+        tag("ol", cards, class_="findings") if cards else None,
+        unchecked if run.not_checked else None,
+        id="diagnosis",
+        class_=f"verdict {word}",
+    )
+
+
+def _overview(run: Contents, word: str) -> str:
+    over = f" in {plural(run.step_count, 'step')}" if run.step_count else ""
+    if word == "too_early":
+        return f"There is too little to judge{over}."
+    if not run.findings:
+        return f"No rule found anything wrong{over}." if word == "healthy" else f"The findings were not kept{over}."
+    where = f", beginning at step {min(finding.step for finding in run.findings):,}"
+    return f"{plural(len(run.findings), 'finding')}{over}{where}."
+
+
+def _card(place: int, finding: Finding, numbered: Sequence[tuple[int, Finding]]) -> Markup:
+    """A finding, and below it those that follow from it."""
+    following = [
+        _card(other, found, [pair for pair in numbered if pair[0] != place])
+        for other, found in numbered
+        if found.cause == finding.name and other != place
+    ]
+    place_of = f"in {finding.where}, " if finding.where else ""
+    change = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in (finding.fix.change or {}).items())
+    return tag(
+        "li",
+        tag(
+            "article",
+            tag(
+                "p",
+                tag("span", str(place), class_=f"badge {finding.severity}"),
+                tag("span", f"{WORDS[finding.severity]} · {finding.name.replace('_', ' ')}", class_="rule"),
+                class_="top",
+            ),
+            tag("h3", finding.message),
+            tag(
+                "p",
+                f"{place_of}from step ".capitalize() if not finding.where else f"In {finding.where}, from step ",
+                number(finding.step, count(finding.step)),
+                class_="muted",
+            ),
+            tag("dl", [tag("div", tag("dt", item.name), tag("dd", _evidence(item))) for item in finding.evidence], class_="evidence")
+            if finding.evidence
+            else None,
+            tag("p", tag("b", "What to do: "), finding.fix.text, [" ", tag("code", change)] if change else None, class_="fix"),
+            tag("p", f"Source of the rule: {finding.source}", class_="source") if finding.source else None,
+        ),
+        [tag("p", "What follows from it", class_="follows"), tag("ol", following, class_="findings")] if following else None,
+    )
+
+
+def _evidence(item: Evidence) -> Child:
+    unit = f" {item.unit}" if item.unit else ""
+    return item.value if isinstance(item.value, str) else join(number(item.value, figure(item.value)), unit)
+
+
+def overview(run: Contents) -> Markup:
+    """The first figures as tiles; those that are not known are left out."""
+    items: list[tuple[str, Child, Child]] = []
+    judged = run.evaluation
+
+    def add(name: str, value: float | None, text: str, note: Child = None) -> None:
+        if value is not None:
+            items.append((name, number(value, text), note))
+
+    accuracy = judged.accuracy if judged else run.measured("accuracy")
+    add("Accuracy", accuracy, percent(accuracy), f"on {plural(judged.count, 'image')}" if judged else None)
+    balanced = judged.balanced_accuracy if judged else run.measured("balanced_accuracy")
+    add("Balanced accuracy", balanced, percent(balanced), "every class counts the same")
+    loss = judged.loss if judged else run.measured("valid_loss")
+    add("Validation loss" if judged is None or judged.split == "valid" else "Test loss", loss, figure(loss))
+    steps = run.measured("steps") if run.measured("steps") is not None else run.step_count
+    epochs = run.measured("epochs")
+    add(
+        "Steps", steps, count(int(steps)) if steps is not None else "", f"in {plural(int(epochs), 'epoch')}" if epochs is not None else None
+    )
+    seconds = run.measured("seconds")
+    device = run.setting("device", "name")
+    add("Time", seconds, duration(seconds), f"on {device}" if device else None)
+    if run.network:
+        parameters = run.network.total("parameters")
+        add("Parameters", parameters, count(parameters), f"in {plural(len(run.network.rows), 'layer')}")
+    return tiles(items) if items else join()
