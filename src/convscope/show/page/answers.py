@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from convscope.records import Evaluation
 from convscope.show.page import charts
 from convscope.show.page.contents import Contents
-from convscope.show.page.html import Markup, join, number, table, tag
+from convscope.show.page.html import Child, Markup, join, number, table, tag
 from convscope.show.page.parts import Absent, Section, bar, chart, more, wrong_image
-from convscope.show.page.words import NO_NUMBER, count, percent, plural
+from convscope.show.page.words import count, percent, plural
 
 MOST_CONFUSIONS = 10  # rows; further ones are in the matrix
 CLASSES_IN_VIEW = 12  # the table of more classes begins with the worst
@@ -56,34 +56,32 @@ def _confusions(judged: Evaluation, names: Sequence[str]) -> Markup:
 
 
 def _classes(judged: Evaluation, names: Sequence[str]) -> Markup:
-    """One row a class: images, those found, and how far an answer can be trusted; the worst first when there are many."""
+    """One row a class: images, those answered right, and how far an answer can be trusted; the worst first when there are many."""
+    images = [sum(row) for row in judged.confusion]
+    right = [row[i] for i, row in enumerate(judged.confusion)]
     answered = [sum(column) for column in zip(*judged.confusion, strict=True)]
+    missed = [1 - r / n if n else 0.0 for r, n in zip(right, images, strict=True)]
+    longest = max(missed, default=0.0) or 1.0
     order = list(range(len(names)))
     many = len(names) > CLASSES_IN_VIEW
     if many:
-        order.sort(key=lambda i: judged.confusion[i][i] / sum(judged.confusion[i]) if sum(judged.confusion[i]) else 2)
-    rows = []
+        order.sort(key=lambda i: -missed[i])
+    rows: list[list[Child]] = []
     for i in order:
-        images, right = sum(judged.confusion[i]), judged.confusion[i][i]
-        found = right / images if images else None
-        trust = right / answered[i] if answered[i] else None
+        accuracy = right[i] / images[i] if images[i] else None
+        precision = right[i] / answered[i] if answered[i] else None
+        shown = join(number(accuracy, percent(accuracy)), bar(missed[i] / longest, "series-2"))
         rows.append(
-            [
-                names[i],
-                number(images, count(images)),
-                number(right, count(right)),
-                join(bar(found) if found is not None else None, number(found, percent(found) if found is not None else NO_NUMBER)),
-                number(trust, percent(trust) if trust is not None else NO_NUMBER),
-            ]
+            [names[i], number(images[i], count(images[i])), number(right[i], count(right[i])), shown, number(precision, percent(precision))]
         )
-    head = ["Class", "Images", "Right", "Accuracy", "Precision"]
-    caption = "Accuracy of each class" + (", worst first" if many else "")
     said = tag(
         "p",
-        "Accuracy: the share of the class's images that are answered right (recall). "
+        "Accuracy: the share of the class's images that are answered right (recall). The bar: those that are not, longest for the worst. "
         "Precision: the share of the answers with this class that are right.",
         class_="muted",
     )
+    caption = "Accuracy of each class" + (", worst first" if many else "")
+    head = ["Class", "Images", "Right", "Accuracy", "Precision"]
     return join(tag("h3", "Class by class"), said, table(caption, head, rows, numeric=(1, 2, 3, 4), class_="tall" if many else ""))
 
 

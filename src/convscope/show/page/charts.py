@@ -15,8 +15,8 @@ from convscope.records import EpochRecord, Evaluation, Finding, Range, StepRecor
 
 Chart: TypeAlias = dict[str, Any]
 SEVERITIES = ("problem", "warning", "note")  # worst first
-SMOOTHED_OVER = 1 / 50  # of the run: long enough to hide the noise of batches, short enough to follow the fall of the first epoch
-MOST_SMOOTHED_OVER = 50  # records; a weight of 0.98 for the past, as in fastai's Recorder
+REACH = 1 / 50  # of the records, on either side: hides the noise of batches and keeps the fall of the first epoch
+MOST_REACH = 50  # records
 
 
 def finite(value: float | None) -> float | None:
@@ -24,25 +24,20 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def smoothed(values: Sequence[float], over: float) -> list[float | None]:
-    """Exponentially weighted mean of the values so far, corrected for its start; values that are not finite are passed over.
+def smoothed(values: Sequence[float], reach: int) -> list[float | None]:
+    """The mean over up to `reach` neighbours on either side, fewer near the ends, so that the line neither lags nor bends there.
 
-    Args:
-        values: in order.
-        over: how many values it averages over, roughly; each step back counts `1 - 1/over` times as much.
+    Values that are not finite are passed over; None where there is no other.
 
     Example:
-        >>> smoothed([2.0, 4.0], 2.0)
-        [2.0, 3.3333333333333335]
+        >>> smoothed([1.0, 3.0, 8.0], 1)
+        [1.0, 4.0, 8.0]
     """
-    fresh = 1 / max(over, 1.0)
-    total, weight = 0.0, 0.0
     line: list[float | None] = []
-    for value in values:
-        if math.isfinite(value):
-            total += fresh * (value - total)
-            weight += fresh * (1 - weight)
-        line.append(total / weight if weight else None)
+    for place in range(len(values)):
+        near = min(reach, place, len(values) - 1 - place)
+        held = [value for value in values[place - near : place + near + 1] if math.isfinite(value)]
+        line.append(sum(held) / len(held) if held else None)
     return line
 
 
@@ -126,8 +121,8 @@ def loss_chart(steps: Sequence[StepRecord], epochs: Sequence[EpochRecord], findi
     x = [record.last_step for record in steps]
     losses = [record.loss for record in steps]
     data = _range_traces(steps, losses, "Training loss", "--series-1-soft", "--series-1-band", width=1.2)
-    over = min(MOST_SMOOTHED_OVER, len(losses) * SMOOTHED_OVER)
-    data.append(_line(x, smoothed([r.mean for r in losses], over), "Smoothed", "--series-1", hoverinfo="skip"))
+    reach = min(MOST_REACH, round(len(losses) * REACH))
+    data.append(_line(x, smoothed([r.mean for r in losses], reach), f"Mean of {2 * reach + 1} records", "--series-1", hoverinfo="skip"))
     if epochs:
         said = [f"epoch {row.epoch}: {row.valid_loss:.4g}" for row in epochs]
         ends = [row.steps - 1 for row in epochs]

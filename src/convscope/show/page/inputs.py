@@ -38,7 +38,7 @@ def _counts(summary: DataSummary) -> Markup:
     largest = max((n for split in splits for n in summary.counts[split]), default=0) or 1
 
     def cell(split: str, n: int) -> Markup:
-        return join(bar(n / largest, COLOURS.get(split, "series-1")), number(n, count(n)))
+        return join(number(n, count(n)), bar(n / largest, COLOURS.get(split, "series-1")))
 
     rows: list[list[Child]] = [
         [name, *(cell(split, summary.counts[split][i]) for split in splits)] for i, name in enumerate(summary.classes)

@@ -40,7 +40,7 @@ def _layers(summary: NetworkSummary) -> Markup:
     frozen = any(row.trainable != row.parameters for row in summary.rows)
 
     def measured(value: int, column: str) -> Markup:
-        return join(bar(value / most[column]) if value else None, number(value, count(value)))
+        return join(number(value, count(value)), bar(value / most[column]))
 
     rows: list[list[Child]] = []
     for row in summary.rows:

@@ -11,7 +11,7 @@ from convscope.show.page import charts
 from convscope.show.page.contents import Contents
 from convscope.show.page.html import Markup, join, number, table, tag
 from convscope.show.page.parts import Absent, Section, chart
-from convscope.show.page.words import count, duration, figure, percent, plural
+from convscope.show.page.words import chosen, count, duration, figure, percent, plural
 
 SCHEDULED = {
     "lr": "Learning rate",
@@ -63,14 +63,14 @@ def _beside_loss(run: Contents) -> Markup:
         ranges = [record.hyper[name] for record in run.steps if name in record.hyper]
         low, high = min(r.minimum for r in ranges), max(r.maximum for r in ranges)
         if low == high:
-            fixed.append(join(tag("b", SCHEDULED.get(name, name.replace("_", " "))), " ", number(low, figure(low))))
+            fixed.append(join(tag("b", SCHEDULED.get(name, name.replace("_", " "))), " ", number(low, chosen(low))))
         else:
             moved.append((name, low, high))
     drawn = []
     for place, (name, low, high) in enumerate(moved):
         title = SCHEDULED.get(name, name.replace("_", " "))
-        label = f"{title} over the steps, between {figure(low)} and {figure(high)}."
-        caption = join("Between ", number(low, figure(low)), " and ", number(high, figure(high)), ".")
+        label = f"{title} over the steps, between {chosen(low)} and {chosen(high)}."
+        caption = join("Between ", number(low, chosen(low)), " and ", number(high, chosen(high)), ".")
         drawn.append(chart(f"hyper-{place}", title, charts.hyper_chart(run.steps, name, title, f"series-{1 + place % 3}"), label, caption))
     if any(record.gradient_norm for record in run.steps):
         label = "The norm of all gradients at every step, on a logarithmic axis."

@@ -11,7 +11,7 @@ from convscope.records import Evidence, Finding
 from convscope.show.page.contents import Contents
 from convscope.show.page.html import Child, Markup, join, number, tag
 from convscope.show.page.parts import more, tiles
-from convscope.show.page.words import count, duration, figure, percent, plural
+from convscope.show.page.words import chosen, count, duration, figure, percent, plural
 
 SIGNS = {"healthy": "✓", "note": "i", "warning": "!", "problem": "✕", "too_early": "…"}
 WORDS = {"healthy": "Healthy", "note": "Note", "warning": "Warning", "problem": "Problem", "too_early": "Too early to say"}
@@ -155,7 +155,11 @@ def _card(place: int, finding: Finding, numbered: Sequence[tuple[int, Finding]])
 
 def _evidence(item: Evidence) -> Child:
     unit = f" {item.unit}" if item.unit else ""
-    return item.value if isinstance(item.value, str) else join(number(item.value, figure(item.value)), unit)
+    return (
+        item.value
+        if isinstance(item.value, str)
+        else join(number(item.value, count(item.value) if isinstance(item.value, int) else chosen(item.value)), unit)
+    )
 
 
 def overview(run: Contents) -> Markup:

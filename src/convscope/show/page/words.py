@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Sequence
 from datetime import datetime
@@ -44,8 +45,26 @@ def figure(value: float | None, digits: int = 4) -> str:
     if isinstance(value, int) or (value == int(value) and abs(value) < 1e15):
         return count(int(value))
     size = abs(value)
-    text = f"{value:.{digits - 1}e}" if size < 1e-4 or size >= 1e7 else f"{value:,.{max(digits - 1 - math.floor(math.log10(size)), 0)}f}"
+    text = (
+        re.sub(r"e([-+])0+", r"e\1", f"{value:.{digits - 1}e}")
+        if size < 1e-4 or size >= 1e7
+        else f"{value:,.{max(digits - 1 - math.floor(math.log10(size)), 0)}f}"
+    )
     return text.replace("-", "−", 1) if value < 0 else text
+
+
+def chosen(value: float | None) -> str:
+    """A number that someone chose, such as a learning rate, without digits that say nothing.
+
+    Example:
+        >>> chosen(0.0600000001)
+        '0.06'
+    """
+    return (
+        figure(value)
+        if value is None or not math.isfinite(value)
+        else re.sub(r"e([-+])0+", r"e\1", f"{value:.4g}").replace("-", "−", value < 0)
+    )
 
 
 def count(value: int | None) -> str:

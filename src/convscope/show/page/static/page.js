@@ -38,13 +38,13 @@
     if (yaxis.type === "log") yaxis.dtick ??= 1;
     return coloured({
       height,
-      margin: { l: 52, r: 12, t: layout.annotations?.length ? 28 : 10, b: 40 },
+      margin: { l: 52, r: 12, t: layout.annotations?.length ? 26 : 10, b: 40 },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: "--muted" },
       hovermode: "x unified",
       hoverlabel: { bgcolor: "--surface", bordercolor: "--rule", font: { color: "--ink" } },
-      legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
+      legend: { orientation: "h", x: 0, y: -0.2, yanchor: "top", bgcolor: "rgba(0,0,0,0)" },
       dragmode: touch ? false : "zoom",
       ...layout,
       xaxis: { ...axis, ...layout.xaxis, title: { ...axis.title, ...layout.xaxis?.title } },
@@ -97,8 +97,8 @@
     }
     const layout = layoutOf({ layout: {
       hovermode: "closest", showlegend: false, margin: { l: 10, r: 10, t: 10, b: 10 },
-      xaxis: { ...ticks, title: { text: "answered" }, side: "bottom", range: [-0.5, n - 0.5] },
-      yaxis: { ...ticks, title: { text: "is" }, range: [n - 0.5, -0.5] },
+      xaxis: { ...ticks, title: { text: "answer" }, side: "bottom", range: [-0.5, n - 0.5] },
+      yaxis: { ...ticks, title: { text: "true class" }, range: [n - 0.5, -0.5] },
     } }, side);
     return { data, layout };
   };
