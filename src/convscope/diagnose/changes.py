@@ -1,0 +1,63 @@
+"""The menu of changes that a machine may apply to a training run: names of `convscope train`'s settings and the values they may take.
+
+A Finding's `fix.change` is a dict with keys from this menu. Relative changes are worked out by the rule (it knows the present value), so that whoever
+applies a change only sets settings. Nothing here touches data or code: a fault in the user's own loop has a fix in words only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from convscope.errors import UnknownNameError
+
+MENU: dict[str, str] = {
+    "lr": "the peak learning rate, above 0",
+    "batch_size": "images per step, at least 1",
+    "norm": "True: batch normalisation after each convolution",
+    "init": '"kaiming": weights drawn to keep the signal\'s size through ReLU layers',
+    "augment": "True: random flips, crops and colour changes of training images",
+    "clip": "greatest norm of the gradient, above 0; a larger one is scaled down",
+    "weight_decay": "share of each weight taken off per step and unit of learning rate, at least 0",
+    "schedule": '"one_cycle": the learning rate rises for a quarter of the steps, then falls',
+    "normalise": "True: subtract the training images' mean and divide by their standard deviation",
+    "shuffle": "True: a new random order of the training images each epoch",
+    "dropout": "share of activations dropped while training, 0 to 0.5",
+    "class_weights": '"auto": rare classes count more in the loss',
+    "epochs": "passes over the training images, at least 1",
+    "train_all": "True: every layer is trained",
+    "activation": '"relu": an activation function between weighted layers',
+}
+
+
+def check_change(change: dict[str, Any]) -> dict[str, Any]:
+    """The change itself, when every setting is on the menu.
+
+    Raises:
+        UnknownNameError: a setting is not on the menu.
+
+    Example:
+        >>> check_change({"lr": 0.01})
+        {'lr': 0.01}
+    """
+    for name in change:
+        if name not in MENU:
+            raise UnknownNameError("setting that a machine may change", name, MENU)
+    return change
+
+
+def rounded(value: float) -> float:
+    """A setting rounded to one of 1, 2, 3, 5 times a power of ten, as a person would choose it; the nearest by ratio.
+
+    Example:
+        >>> rounded(0.0437)
+        0.05
+    """
+    if value <= 0:
+        return value
+    exponent = 0
+    while value < 1:
+        value, exponent = value * 10, exponent - 1
+    while value >= 10:
+        value, exponent = value / 10, exponent + 1
+    nearest = min((1, 2, 3, 5, 10), key=lambda candidate: max(candidate / value, value / candidate))
+    return float(f"{nearest}e{exponent}")

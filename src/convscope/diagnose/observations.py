@@ -1,0 +1,260 @@
+"""The kinds of observation that the rules read: data, not code.
+
+The watcher makes observations (`convscope.watch`), the rules read them, and this table is what both agree on. An observation is either a fact
+seen once ("network"), or a running count that is written again at the steps of `SCHEDULE`, so that the newest one of a kind and subject holds
+the whole story; a log therefore holds a number of observations that grows with the logarithm of the number of steps.
+This module decides nothing and imports no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationKind:
+    """One kind of observation.
+
+    Attributes:
+        name: `Observation.kind`.
+        subject: what `Observation.subject` names.
+        numbers: each number's name and meaning (with its unit).
+        made: when the watcher makes it.
+        missing: why a rule that needs it could not be applied, when there is none.
+    """
+
+    name: str
+    subject: str
+    numbers: dict[str, str]
+    made: str
+    missing: str
+
+
+KINDS: tuple[ObservationKind, ...] = (
+    ObservationKind(
+        "network",
+        "",
+        {
+            "outputs": "size of axis 1 of the network's output, None when it has none",
+            "weights": "number of single weights",
+            "trainable": "of these, those that require a gradient",
+            "head": "name of the last layer with weights that the output depends on",
+            "head_trainable": "whether any of its weights requires a gradient",
+            "frozen_fresh": "share of the frozen weights that still look freshly drawn (uniform or normal), None when none is frozen",
+            "batch_norms": "number of batch normalisation layers",
+            "dropouts": "number of dropout layers with p > 0",
+            "dropout": "the greatest dropout probability",
+            "pairs": "pairs of weighted layers where one feeds the next",
+            "linear_pairs": "of these, those with nothing but linear operations between",
+            "active_pairs": "of these, those with an activation function between (max pooling alone is neither)",
+            "linear_pair": "names of the first two weighted layers without an activation between",
+        },
+        "once, after the first training pass",
+        "no training pass of the network was seen",
+    ),
+    ObservationKind(
+        "optimizer",
+        "number of the optimiser, in the order of their first steps",
+        {
+            "kind": "class name",
+            "lr": "learning rate of the first group",
+            "weight_decay": "weight decay of the first group",
+            "decoupled": "whether the decay is applied to the weights directly (AdamW) instead of through the gradient",
+            "held": "share of the network's trainable weights that any optimiser seen so far holds",
+            "foreign": "share of this optimiser's own weights that are not the network's",
+            "head_held": "whether the last layer's weights are held",
+            "missing": "names of the first layers that no optimiser holds",
+            "missing_fresh": "share of the trainable weights that no optimiser holds and that still look freshly drawn, None when all are held",
+        },
+        "at each optimiser's first step",
+        "no optimiser took a step",
+    ),
+    ObservationKind(
+        "gradient_carry",
+        "the parameter looked at",
+        {
+            "checked": "first backward passes after an optimiser step",
+            "carried": "of these, those that began with the old gradient still there",
+            "streak": "the last consecutive ones",
+            "since": "step of the first of the streak",
+        },
+        "at the scheduled steps",
+        "no parameter was seen through two optimiser steps",
+    ),
+    ObservationKind(
+        "updates",
+        "",
+        {
+            "checked": "optimiser steps with a learning rate above zero that were looked at",
+            "still": "of these, the last consecutive ones in which most weights had a gradient and did not move",
+            "still_share": "share of the weights with a gradient that did not move, at the last look",
+            "no_gradient": "share of the trainable weights without any gradient, at the last look",
+            "still_layers": "names of the first layers that did not move",
+            "passes": "backward passes so far",
+        },
+        "at the scheduled steps",
+        "no optimiser step was looked at",
+    ),
+    ObservationKind(
+        "modes",
+        "",
+        {
+            "train_passes": "passes that were followed by a backward pass",
+            "train_in_eval": "of these, those with the whole network in evaluation mode while it has batch norm or dropout",
+            "train_in_eval_streak": "the last consecutive ones",
+            "train_in_eval_since": "step of the first of the streak",
+            "eval_passes": "passes without a backward pass, after the first step",
+            "eval_in_train": "of these, those on images not trained on while batch norm or the whole network was in training mode",
+            "eval_in_train_since": "step of the first",
+            "batch_norm_in_train": "whether batch norm layers were in training mode in the last of these",
+        },
+        "at the scheduled steps and after each evaluation",
+        "no pass of the network was seen",
+    ),
+    ObservationKind(
+        "loss_input",
+        'the loss function, such as "cross_entropy"',
+        {
+            "training": "whether it belongs to a training pass",
+            "rows": "images in the batch",
+            "classes": "size of axis 1, None for a vector",
+            "row_sum_gap": "greatest distance of a row's sum from 1",
+            "column_sum_gap": "greatest distance of a column's sum from 1",
+            "log_gap": "greatest distance of a row's sum of exponentials from 1",
+            "log_column_gap": "the same for columns",
+            "lowest": "smallest value",
+            "highest": "largest value",
+            "zeros": "share of values that are exactly 0",
+            "target": '"index", "probability" (rows of class shares), "whole" (floating point whole numbers) or "real"',
+            "target_lowest": "smallest target",
+            "target_highest": "largest target",
+            "shapes": "shape of input and target, as text",
+            "same_shape": "whether these are equal",
+            "loss": "the loss, mean over the batch",
+        },
+        "at the scheduled steps, when a loss of torch.nn.functional or torch.nn is called on the network's output",
+        "the loss was not computed by a function of torch.nn.functional or a module of torch.nn, so its input could not be seen",
+    ),
+    ObservationKind(
+        "input",
+        'the channel, such as "channel 0"',
+        {
+            "mean": "mean of the looked-at pixels",
+            "std": "their standard deviation",
+            "lowest": "smallest",
+            "highest": "largest",
+            "samples": "pixels looked at",
+            "network": "name of the network's first weighted layer",
+            "normalised_inside": "whether a normalisation layer comes before the first weighted layer",
+        },
+        "in the first training passes",
+        "the network's input is not a batch of floating point images",
+    ),
+    ObservationKind(
+        "labels",
+        "",
+        {
+            "batches": "training batches whose labels were seen",
+            "batch_size": "their mean size",
+            "classes": "labels that occurred at least once",
+            "entropy": "entropy of all labels seen, in nats",
+            "batch_entropy": "mean entropy of the labels of one batch, in nats",
+            "largest_share": "share of the most frequent label",
+        },
+        "at the scheduled steps, when labels are seen by a loss",
+        "no loss that takes class numbers was seen, so the labels are unknown",
+    ),
+    ObservationKind(
+        "fit",
+        "",
+        {
+            "samples": "training images in this window",
+            "accuracy": "share answered with their label",
+            "wrong": "number not answered with their label",
+            "second_choice": "of the wrong ones, the share whose label was the network's second choice",
+            "largest_answer": "share of the most frequent answer",
+            "classes": "number of possible answers",
+        },
+        "at the scheduled steps: the window since the one before",
+        "no loss that takes class numbers was seen, so right and wrong answers are unknown",
+    ),
+    ObservationKind(
+        "validation",
+        "",
+        {
+            "samples": "images without a backward pass since the last training step",
+            "loss": "their mean loss, None when no loss was computed",
+            "accuracy": "share answered with their label, None when no labels were seen",
+            "largest_answer": "share of the most frequent answer",
+            "largest_label": "share of the most frequent label, None when no labels were seen",
+            "in_training": "share of the images that were also trained on (exactly equal pixels)",
+        },
+        "at the end of each evaluation",
+        "no validation pass was seen",
+    ),
+    ObservationKind(
+        "identity",
+        "",
+        {
+            "train_images": "training images looked at",
+            "duplicates": "share of training images that occur twice in their own batch",
+            "repeated_batches": "share of training batches equal to the one before",
+            "order_repeats": "training batches that came in the same order as in the first epoch",
+            "epoch_batches": "batches after which the first batch came again, None when it never did",
+        },
+        "at the scheduled steps",
+        "the network's input is not a batch of floating point images",
+    ),
+    ObservationKind(
+        "batch_norm",
+        "the layer",
+        {
+            "values": "values per channel in one batch",
+            "momentum": "share of the new batch in the running statistics (None: plain average)",
+            "updates": "batches averaged so far",
+            "mean_gap": "median over channels of |running mean - batch mean| / batch standard deviation",
+            "variance_ratio": "median over channels of max(running, batch) / min(running, batch) variance",
+        },
+        "at the scheduled steps, in training passes",
+        "the network has no batch normalisation in training mode",
+    ),
+    ObservationKind(
+        "filters",
+        "the layer",
+        {
+            "identical": "share of looked-at filters equal to the first one",
+            "filters": "filters looked at",
+            "still_moving": "whether the weights have moved since the first look",
+        },
+        "at steps 0, 20 and 100",
+        "no weights were looked at twice",
+    ),
+    ObservationKind(
+        "non_finite",
+        '"input", "loss", "gradient NAME" or "weight NAME"',
+        {"largest_before": "largest finite magnitude seen before, None when unknown"},
+        "once, at the first value that is not a number or infinite",
+        "",
+    ),
+)
+BY_NAME = {kind.name: kind for kind in KINDS}
+
+
+def scheduled(step: int) -> bool:
+    """Whether observations are written after this step.
+
+    Dense where exact faults must be named within five steps, then ever sparser: every step up to 8, every 10th up to 200, every 50th up to
+    1,000, then whenever the step has grown by a twentieth (about 190 times in the first million steps).
+
+    Example:
+        >>> [step for step in range(45) if scheduled(step)]
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 20, 30, 40]
+    """
+    if step <= 8:
+        return True
+    if step <= 200:
+        return step % 10 == 0
+    if step <= 1000:
+        return step % 50 == 0
+    gap = 50 << max(0, (step // 1000).bit_length() - 1)  # a power of two times 50, about a twentieth of the step
+    return step % gap == 0

@@ -1,0 +1,105 @@
+"""Order of findings: causes first, each followed by what follows from it.
+
+Receives findings of all rules, returns them ranked, with `cause` set on consequences. It judges nothing anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from convscope.records import Finding
+
+# Upstream first: what a run needs before the next thing can work.
+ORDER = (
+    "input_not_normalised",
+    "symmetric_init",
+    "missing_nonlinearity",
+    "softmax_before_cross_entropy",
+    "softmax_wrong_dim",
+    "loss_output_mismatch",
+    "params_not_in_optimizer",
+    "update_no_op",
+    "mostly_frozen",
+    "grads_not_cleared",
+    "wrong_mode",
+    "data_order_or_leak",
+    "lr_schedule_collapsed",
+    "over_regularised",
+    "bad_initial_scale",
+    "lr_too_high",
+    "lr_too_low",
+    "batchnorm_unreliable",
+    "saturated_units",
+    "vanishing_signal",
+    "exploding_gradients",
+    "activation_collapse_cycles",
+    "dead_units",
+    "non_finite",
+    "labels_look_random",
+    "label_noise",
+    "overfitting",
+    "one_class",
+)
+_BROKEN = frozenset(
+    {"exploding_gradients", "activation_collapse_cycles", "dead_units", "saturated_units", "vanishing_signal", "non_finite", "one_class", "labels_look_random"}
+)
+_STRUCTURAL = _BROKEN | {"bad_initial_scale", "lr_too_high", "lr_too_low", "batchnorm_unreliable", "over_regularised", "label_noise"}
+
+# What may follow from what. Only findings that are present count.
+EXPLAINS: dict[str, frozenset[str]] = {
+    "input_not_normalised": _STRUCTURAL,
+    "symmetric_init": _STRUCTURAL,
+    "missing_nonlinearity": _STRUCTURAL,
+    "softmax_before_cross_entropy": _STRUCTURAL,
+    "softmax_wrong_dim": _STRUCTURAL | {"softmax_before_cross_entropy"},
+    "loss_output_mismatch": _STRUCTURAL,
+    "params_not_in_optimizer": _STRUCTURAL | {"update_no_op"},
+    "update_no_op": _STRUCTURAL,
+    "mostly_frozen": _STRUCTURAL | {"params_not_in_optimizer"},
+    "grads_not_cleared": _STRUCTURAL,
+    "wrong_mode": _STRUCTURAL,
+    "data_order_or_leak": _STRUCTURAL | {"overfitting"},
+    "lr_schedule_collapsed": _STRUCTURAL,
+    "over_regularised": _BROKEN | {"lr_too_low", "lr_too_high"},
+    "bad_initial_scale": _BROKEN | {"lr_too_high", "lr_too_low"},
+    "lr_too_high": _BROKEN,
+    "lr_too_low": frozenset({"vanishing_signal", "one_class", "labels_look_random"}),
+    "batchnorm_unreliable": frozenset({"one_class"}),
+    "saturated_units": frozenset({"vanishing_signal", "one_class"}),
+    "vanishing_signal": frozenset({"one_class"}),
+    "exploding_gradients": frozenset({"activation_collapse_cycles", "dead_units", "non_finite", "one_class"}),
+    "activation_collapse_cycles": frozenset({"dead_units", "one_class"}),
+    "dead_units": frozenset({"one_class"}),
+    "non_finite": frozenset({"one_class"}),
+    "labels_look_random": frozenset({"one_class", "overfitting", "label_noise"}),
+    "label_noise": frozenset({"overfitting"}),
+    "overfitting": frozenset(),
+    "one_class": frozenset(),
+}
+SEVERITIES = {"note": 0, "warning": 1, "problem": 2}
+
+
+def ranked(findings: list[Finding]) -> tuple[Finding, ...]:
+    """Findings with causes before consequences; roots by severity, then upstream first.
+
+    A finding explains another only when it is at least as severe as a warning, or as severe as the other: a note does not excuse a problem.
+    """
+    place = {name: at for at, name in enumerate(ORDER)}
+    by_root = sorted(findings, key=lambda f: place[f.name])
+    cause: dict[str, str] = {}
+    for finding in by_root:
+        for other in by_root:
+            explains = other.name in EXPLAINS[finding.name] and SEVERITIES[finding.severity] >= min(1, SEVERITIES[other.severity])
+            if explains and finding.name not in cause and other.name not in cause:
+                cause[other.name] = finding.name
+    roots = sorted((f for f in findings if f.name not in cause), key=lambda f: (-_weight(f, by_root, cause), place[f.name]))
+    ordered: list[Finding] = []
+    for root in roots:
+        ordered.append(root)
+        ordered += [dataclasses.replace(f, cause=root.name) for f in by_root if cause.get(f.name) == root.name]
+    return tuple(ordered)
+
+
+def _weight(root: Finding, findings: list[Finding], cause: dict[str, str]) -> int:
+    """A root is as grave as the gravest of what follows from it."""
+    return max(SEVERITIES[f.severity] for f in findings if f.name == root.name or cause.get(f.name) == root.name)

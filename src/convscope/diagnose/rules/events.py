@@ -1,0 +1,230 @@
+"""Exact events: things that are wrong whatever the outcome, seen at the step at which they happen.
+
+Receives a RunView, returns one Finding or None per rule. Where the event alone is legitimate (weights left out on purpose, a frozen backbone),
+the rule says what else must be true.
+"""
+
+from __future__ import annotations
+
+import math
+
+from convscope.diagnose.rule import Rule, ev, loss_evidence, percent
+from convscope.diagnose.view import RunView, Threshold, number
+from convscope.records import Evidence, Finding, Fix, Severity
+
+CARRIED = Threshold(3, "steps in a row", "diagnoses.md, row 2: one stale gradient can be a restart, three are a missing zero_grad")
+STILL = Threshold(5, "steps in a row", "diagnoses.md, row 3")
+MOST = Threshold(0.5, "of the weights", "diagnoses.md, row 3", share=True)
+NEARLY_ALL = Threshold(0.9, "of the weights", "diagnoses.md, row 4", share=True)
+LEARNED_WELL = Threshold(0.25, "of the loss of guessing", "chosen: below it the layers that do not train are plainly good as they are", share=True)
+WRONG_PASSES = Threshold(20, "passes", "chosen: more than a few probing passes; the catalogue's 'an epoch-long pattern'")
+WRONG_SHARE = Threshold(0.5, "of the passes", "chosen: most of them", share=True)
+NEVER_STEPPED = Threshold(50, "backward passes", "chosen: more than gradient accumulation needs before its first step")
+
+
+def non_finite(view: RunView) -> Finding | None:
+    """The first tensor that held a NaN or an infinite value; a problem when the loss, a weight or the input did."""
+    events = _non_finite_events(view)
+    if not events:
+        return None
+    step, _, where, serious = events[0]
+    spoilt = any(event[3] for event in events)
+    scaled_gradients = not spoilt and all(event[2].startswith("gradient") for event in events)
+    if not spoilt and (scaled_gradients or math.isfinite(view.loss_now)):
+        return None  # an overflow that mixed precision skips over, or a mask of minus infinity inside a layer
+    rate = next((rate for at, rate in reversed(view.learning_rates) if at <= step), math.nan)
+    evidence = [ev("step", step), ev("first tensor", where), ev("learning rate", rate)]
+    before = [loss for at, loss in view.losses if at < step]
+    evidence += [ev("last finite loss", before[-1])] if before else []
+    if where == "input":
+        message = f"The images given to the network at step {step} held values that are not numbers, and everything computed from them is lost."
+        fix = Fix("Look for damaged files, a division by zero or a missing value where images are prepared; skip or repair those images.")
+    else:
+        name = f"the {where}" if where == "loss" else (f"layer {where}" if not serious else where)
+        message = f"At step {step} {name} became infinite or not a number (NaN), and since then the network cannot learn."
+        lr = {"lr": rate / 10} if rate > 0 else {}
+        fix = Fix("Train again from the start with a tenth of the learning rate, and limit the size of a step (gradient clipping at 1).", {**lr, "clip": 1.0})
+    return Finding("non_finite", "problem", where, step, message, fix, tuple(evidence), "IEEE 754; pytorch issue 160016")
+
+
+def _non_finite_events(view: RunView) -> list[tuple[int, int, str, bool]]:
+    """(step, place in the flow of data, what, whether it alone spoils the run), earliest first."""
+    events: list[tuple[int, int, str, bool]] = []
+    for observation in view.seen("non_finite"):
+        place = {"input": 0, "loss": 10**6, "gradient": 10**6 + 1, "weight": 10**6 + 2}[observation.subject.split()[0]]
+        events.append((observation.step, place, observation.subject, not observation.subject.startswith("gradient")))
+    for place, (name, records) in enumerate(view.layers.items(), 1):
+        first = next((r for r in records if r.non_finite or r.nan_count or r.inf_count), None)
+        if first is not None:
+            events.append((first.first_step, place, name, False))
+    for record in view.steps:
+        if not math.isfinite(record.loss.last):
+            events.append((record.first_step, 10**6, "loss", True))
+            break
+    return sorted(events)
+
+
+def grads_not_cleared(view: RunView) -> Finding | None:
+    """Old gradients were still there when the next step's were added, several steps in a row."""
+    for carry in view.newest("gradient_carry"):
+        streak, since = number(carry, "streak", 0), int(number(carry, "since", 0))
+        if streak < view.limit(CARRIED):
+            continue
+        return Finding(
+            "grads_not_cleared",
+            "problem",
+            carry.subject,
+            since,
+            f"The gradients of earlier steps are never set back to zero, so since step {since} every step adds up all the old directions and overshoots.",
+            Fix("Call optimizer.zero_grad() once per step, before loss.backward()."),
+            (ev("steps in a row with an old gradient", int(streak)), ev("steps looked at", int(number(carry, "checked", 0))), ev("parameter", carry.subject)),
+            "exact: the gradient is non-zero before the first backward pass after a step",
+        )
+    return None
+
+
+def params_not_in_optimizer(view: RunView) -> Finding | None:
+    """Trainable weights that no optimiser holds: the head, or most of a network that was not trained before."""
+    optimizers = view.newest("optimizer")
+    if not optimizers:
+        return None
+    newest = optimizers[-1]
+    held, missing = number(newest, "held", 1.0), str(newest.numbers.get("missing") or "")
+    if held >= 1.0:
+        return None
+    outcome, left_out = view.outcome, 1 - held
+    fresh = number(newest, "missing_fresh", 1.0)
+    head_missing = newest.numbers.get("head_held") is False
+    if head_missing or number(newest, "foreign", 0) > view.limit(MOST) or (left_out > view.limit(MOST) and outcome.bad):
+        severity: Severity = "problem"
+    elif fresh > view.limit(MOST) and left_out > 0.01 and not (outcome.fair and outcome.now < view.limit(LEARNED_WELL) * outcome.guessing):
+        severity = "problem" if left_out > view.limit(MOST) else "warning"
+    else:
+        severity = "note"
+    return Finding(
+        "params_not_in_optimizer",
+        severity,
+        missing.split(", ")[0],
+        newest.step,
+        f"{percent(left_out)} of the weights are never updated, because the optimiser was not given them (first among them: {missing or 'unknown'}).",
+        Fix("Create the optimiser after the network is complete and in its final place, with all its weights: Optimizer(model.parameters()).", {"train_all": True}),
+        (ev("weights that the optimiser holds", percent(held)), ev("layers left out", missing), ev("of these still as drawn at random", percent(fresh))),
+        "exact: set difference of the network's trainable parameters and the optimisers' groups (TrainCheck)",
+    )
+
+
+def update_no_op(view: RunView) -> Finding | None:
+    """Weights have gradients, and an optimiser steps, but the weights do not change; or no optimiser ever steps."""
+    updates, modes = view.last("updates"), view.last("modes")
+    passes = number(modes, "train_passes", 0) if modes is not None else 0
+    if not view.step_count and not view.seen("optimizer") and passes >= view.limit(NEVER_STEPPED):
+        return Finding(
+            "update_no_op",
+            "problem",
+            "",
+            0,
+            f"After {int(passes)} batches no optimiser has taken a step, so the weights are still those of the start.",
+            Fix("Call optimizer.step() after loss.backward()."),
+            (ev("backward passes", int(passes)), ev("optimiser steps", 0)),
+            "exact (TrainCheck)",
+        )
+    if updates is None or number(updates, "still", 0) < view.limit(STILL) or number(updates, "still_share", 0) < view.limit(MOST):
+        return None
+    layers, share = str(updates.numbers.get("still_layers") or ""), number(updates, "still_share")
+    return Finding(
+        "update_no_op",
+        "problem",
+        layers.split(", ")[0],
+        0,
+        f"The optimiser takes steps, but {percent(share)} of the weights have not changed at all although there is a gradient for them.",
+        Fix("Check that the optimiser holds the weights of this very network (not of a copy), and that they are not kept in a low precision that rounds small steps away."),
+        (ev("steps looked at without a change", int(number(updates, "still"))), ev("weights that do not move", percent(share)), ev("layers", layers)),
+        "exact: weights before and after the step are equal while the gradient is not zero (TrainCheck)",
+    )
+
+
+def mostly_frozen(view: RunView) -> Finding | None:
+    """The head is frozen, or most weights are although they were never trained; a trained backbone frozen on purpose is fine."""
+    network = view.last("network")
+    if network is None:
+        return None
+    total, trainable = number(network, "weights"), number(network, "trainable")
+    frozen = 1 - trainable / total if total else 0.0
+    if not frozen > 0:
+        return None
+    outcome, fresh = view.outcome, number(network, "frozen_fresh", 0.0)
+    learned = outcome.fair and outcome.now < view.limit(LEARNED_WELL) * outcome.guessing
+    if network.numbers.get("head_trainable") is False or (frozen > view.limit(NEARLY_ALL) and outcome.bad):
+        severity: Severity = "problem"
+    elif frozen > view.limit(MOST) and fresh > view.limit(MOST) and not learned:
+        severity = "problem" if outcome.poor or outcome.bad else "warning"
+    else:
+        return None
+    return Finding(
+        "mostly_frozen",
+        severity,
+        str(network.numbers.get("head") or "") if network.numbers.get("head_trainable") is False else "",
+        0,
+        f"{percent(frozen)} of the weights are frozen (requires_grad is False), so most of the network stays as it was drawn at random and cannot learn."
+        if network.numbers.get("head_trainable") is not False
+        else f"The last layer is frozen (requires_grad is False), and with it {percent(frozen)} of the weights, so the answers cannot be learned.",
+        Fix("Set requires_grad to True for the layers that should learn; check the names that the freezing code selects.", {"train_all": True}),
+        (ev("frozen weights", percent(frozen)), ev("of these still as drawn at random", percent(fresh)), *loss_evidence(outcome)),
+        "exact: requires_grad of every parameter (TrainCheck)",
+    )
+
+
+def wrong_mode(view: RunView) -> Finding | None:
+    """Training in evaluation mode, or evaluating in training mode, in a network with batch norm or dropout."""
+    modes, network = view.last("modes"), view.last("network")
+    if modes is None:
+        return None
+    trained, as_eval = number(modes, "train_passes", 0), number(modes, "train_in_eval", 0)
+    streak = number(modes, "train_in_eval_streak", 0)
+    has_norm = network is not None and number(network, "batch_norms", 0) > 0
+    if streak >= view.limit(WRONG_PASSES) and as_eval >= 0.2 * trained:
+        since = int(number(modes, "train_in_eval_since", 0))
+        what = "batch normalisation does not use the batch's own statistics" if has_norm else "dropout is switched off"
+        return Finding(
+            "wrong_mode",
+            "problem" if has_norm else "warning",
+            "",
+            since,
+            f"Since step {since} the network trains in evaluation mode, so {what}.",
+            Fix("Call model.train() before each training epoch, also after every validation."),
+            (ev("training passes in evaluation mode", int(as_eval)), ev("training passes", int(trained))),
+            "exact: the training flag of the network while gradients are computed",
+        )
+    evaluated, as_train = number(modes, "eval_passes", 0), number(modes, "eval_in_train", 0)
+    if as_train >= 3 and as_train > view.limit(WRONG_SHARE) * evaluated:
+        return _evaluated_in_training_mode(modes, int(as_train), int(evaluated), (ev("evaluation passes in training mode", int(as_train)),))
+    return None
+
+
+def _evaluated_in_training_mode(modes: object, as_train: int, evaluated: int, evidence: tuple[Evidence, ...]) -> Finding:
+    from convscope.records import Observation
+
+    assert isinstance(modes, Observation)
+    since = int(number(modes, "eval_in_train_since", 0))
+    leaks = modes.numbers.get("batch_norm_in_train") is True
+    what = "each answer depends on the other images in its batch, and batch normalisation learns from the validation images" if leaks else "dropout still switches off random units"
+    return Finding(
+        "wrong_mode",
+        "warning",
+        "",
+        since,
+        f"Validation runs in training mode ({as_train} of {evaluated} passes), so {what}.",
+        Fix("Call model.eval() before validation and model.train() after it."),
+        (*evidence, ev("evaluation passes", evaluated)),
+        "exact: the training flag in passes without a backward pass on images that are not trained on (pytorch issue 4741)",
+    )
+
+
+RULES = (
+    Rule("non_finite", non_finite, True, ("loss",)),
+    Rule("grads_not_cleared", grads_not_cleared, True, ("gradient_carry",)),
+    Rule("params_not_in_optimizer", params_not_in_optimizer, True, ("optimizer",)),
+    Rule("update_no_op", update_no_op, True, ("updates",)),
+    Rule("mostly_frozen", mostly_frozen, True, ("network",)),
+    Rule("wrong_mode", wrong_mode, True, ("modes",)),
+)

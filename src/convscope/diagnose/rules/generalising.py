@@ -1,0 +1,150 @@
+"""Rules on what comes out: learning by heart, being held back too hard, or always giving the same answer.
+
+Receives a RunView, returns one Finding or None per rule.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
+from convscope.diagnose.view import RunView, Threshold, number
+from convscope.records import Finding, Fix, Observation, Severity
+
+RISE = Threshold(1.1, "times its minimum", "SageMaker Overfit; diagnoses.md, row 24")
+STEEP_RISE = Threshold(1.5, "times its minimum", "chosen: well beyond what a converged run drifts")
+EVALUATIONS = Threshold(3, "evaluations", "diagnoses.md, row 24")
+ACCURACY_GAP = Threshold(0.1, "of the images", "chosen: a tenth of the images right only when learned by heart")
+HEAVY_DROPOUT = Threshold(0.8, "of the activations", "diagnoses.md, row 24", share=True)
+DECAY_SHARE = Threshold(1.0, "times the gradient", "diagnoses.md, row 24: the decay pulls harder than the images")
+ONE_ANSWER = Threshold(0.95, "of the answers", "diagnoses.md, row 24", share=True)
+
+
+def overfitting(view: RunView) -> Finding | None:
+    """Validation gets worse, evaluation after evaluation, while training gets better."""
+    evaluations = [o for o in view.seen("validation") if math.isfinite(number(o, "loss")) and number(o, "in_training", 0) < 0.5]
+    fits = view.seen("fit")
+    if len(evaluations) < view.limit(EVALUATIONS) + 1 or not fits:
+        return None
+    losses = [number(o, "loss") for o in evaluations]
+    best = min(range(len(losses)), key=losses.__getitem__)
+    risen = [loss for loss in losses[best + 1 :] if loss > view.limit(RISE) * losses[best]]
+    trained, validated = number(fits[-1], "accuracy"), number(evaluations[-1], "accuracy")
+    gap = trained - validated
+    if len(risen) < view.limit(EVALUATIONS) or losses[-1] < view.limit(RISE) * losses[best] or not gap > 0:
+        return None
+    severe = losses[-1] > view.limit(STEEP_RISE) * losses[best] and gap > view.limit(ACCURACY_GAP)
+    severity: Severity = "warning" if severe else "note"
+    if severe and gap > 2 * view.limit(ACCURACY_GAP):
+        severity = "problem"
+    return Finding(
+        "overfitting",
+        severity,
+        "",
+        evaluations[best].step,
+        f"Since step {evaluations[best].step} the network learns the training images by heart: {percent(trained)} of them are right, of new images {percent(validated)}, and the loss on new images rises.",
+        Fix("Use more images or augmentation (random flips and crops), or stop at the best evaluation.", {"augment": True, "weight_decay": 0.01}),
+        (ev("lowest validation loss", losses[best]), ev("validation loss now", losses[-1]), ev("right on training images", percent(trained)), ev("right on validation images", percent(validated))),
+        "SageMaker Overfit; gradsnitch",
+    )
+
+
+def over_regularised(view: RunView) -> Finding | None:
+    """Dropout or weight decay so strong that little can be learned."""
+    outcome, network, optimizer = view.outcome, view.last("network"), view.last("optimizer")
+    if not outcome.fair or not (outcome.bad or outcome.poor):
+        return None
+    dropout = number(network, "dropout", 0.0) if network is not None else 0.0
+    if dropout >= view.limit(HEAVY_DROPOUT):
+        return Finding(
+            "over_regularised",
+            gated(outcome),
+            "dropout",
+            0,
+            f"Dropout switches off {percent(dropout)} of the units in every step, so the rest can hardly learn anything.",
+            Fix("Lower dropout to 0.5 or less.", {"dropout": 0.25}),
+            (ev("dropout", dropout), *loss_evidence(outcome)),
+            "TheDeepChecker; diagnoses.md, row 24",
+        )
+    decay = number(optimizer, "weight_decay", 0.0) if optimizer is not None else 0.0
+    pull = _decay_pull(view, decay, decoupled=optimizer is not None and optimizer.numbers.get("decoupled") is True)
+    shrunk = _shrinking(view)
+    if decay <= 0 or pull < view.limit(DECAY_SHARE) or shrunk > 0.7:
+        return None
+    return Finding(
+        "over_regularised",
+        gated(outcome),
+        "weight decay",
+        0,
+        f"Weight decay ({short(decay)}) pulls the weights towards zero harder than the images pull them anywhere: they have shrunk to {percent(shrunk)} of their size.",
+        Fix("Lower the weight decay to 0.01 or less.", {"weight_decay": rounded_decay(decay)}),
+        (ev("weight decay", decay), ev("pull of the decay over that of the images", pull), ev("size of the weights now", percent(shrunk)), *loss_evidence(outcome)),
+        "TheDeepChecker: overwhelming regularisation",
+    )
+
+
+def rounded_decay(decay: float) -> float:
+    """A usual weight decay below the present one."""
+    return 0.01 if decay > 0.1 else decay / 100
+
+
+def _decay_pull(view: RunView, decay: float, *, decoupled: bool) -> float:
+    """Median over layers of weight decay's part of a step over the gradient's."""
+    lr = max((rate for _, rate in view.learning_rates), default=0.0)
+    pulls = []
+    for name in view.weighted_layers:
+        recent = [r for r in view.layers[name][-20:] if math.isfinite(r.weight_rms)]
+        for r in recent:
+            if decoupled and math.isfinite(r.update_ratio) and r.update_ratio > 0:
+                pulls.append(lr * decay / r.update_ratio)
+            elif not decoupled and r.gradient_rms > 0:
+                pulls.append(decay * r.weight_rms / r.gradient_rms)
+    return statistics.median(pulls) if pulls else 0.0
+
+
+def _shrinking(view: RunView) -> float:
+    """Median over layers of the weights' size now over their size at the start."""
+    shares = []
+    for name in view.weighted_layers:
+        sizes = [r.weight_rms for r in view.layers[name] if math.isfinite(r.weight_rms) and r.weight_rms > 0]
+        if len(sizes) >= 2:
+            shares.append(sizes[-1] / sizes[0])
+    return statistics.median(shares) if shares else 1.0
+
+
+def one_class(view: RunView) -> Finding | None:
+    """Nearly all answers are the same class although the labels are not."""
+    outcome = view.outcome
+    if not outcome.fair:
+        return None
+    looks: list[Observation] = [o for o in view.seen("validation") if math.isfinite(number(o, "largest_label"))][-2:]
+    labels = view.last("labels")
+    if len(looks) < 2:
+        looks = [o for o in view.seen("fit") if number(o, "samples", 0) >= 50][-2:]
+    if len(looks) < 2 or any(number(o, "largest_answer", 0) < view.limit(ONE_ANSWER) for o in looks):
+        return None
+    truth = number(looks[-1], "largest_label", number(labels, "largest_share") if labels is not None else math.nan)
+    if not truth < 0.9:
+        return None
+    answers = number(looks[-1], "largest_answer")
+    uneven = truth > 2 / max(2, view.classes or 2)
+    return Finding(
+        "one_class",
+        "problem" if outcome.bad or answers > 0.99 else "warning",
+        "",
+        looks[0].step,
+        f"The network gives the same answer for {percent(answers)} of the images, although only {percent(truth)} have that label.",
+        Fix("Make rare classes count more in the loss (class weights), or show them more often.", {"class_weights": "auto"})
+        if uneven
+        else Fix("Look at the other findings first; if there is none, train with a tenth of the learning rate.", None),
+        (ev("most frequent answer", percent(answers)), ev("most frequent label", percent(truth)), *loss_evidence(outcome)),
+        "diagnoses.md, row 24",
+    )
+
+
+RULES = (
+    Rule("overfitting", overfitting, False, ("validation", "fit")),
+    Rule("over_regularised", over_regularised, False, ("loss", "layers", "optimizer"), least_steps=50),
+    Rule("one_class", one_class, False, ("fit", "validation"), least_steps=50),
+)

@@ -1,0 +1,188 @@
+"""Rules on the data: how images are scaled, in which order they come, whether validation images are trained on, whether labels can be learned.
+
+Receives a RunView, returns one Finding or None per rule.
+"""
+
+from __future__ import annotations
+
+import math
+
+from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
+from convscope.diagnose.view import RunView, Threshold, number
+from convscope.records import Finding, Fix, Severity
+
+GREATEST_STD = Threshold(5, "", "diagnoses.md, row 12: raw 0..255 images have 60 to 80, ImageNet-normalised ones 1")
+LEAST_STD = Threshold(0.02, "", "diagnoses.md, row 12: a tenth of the least natural images scaled to 0..1 have")
+GREATEST_OFFSET = Threshold(4, "standard deviations", "diagnoses.md, row 12: images in 0..1 have at most 1.9")
+HIGH_START = Threshold(2, "times the loss of guessing", "Karpathy's recipe: verify the loss at the start")
+MIXED = Threshold(0.6, "of the labels' entropy", "diagnoses.md, row 23", share=True)
+LEAKED = Threshold(0.02, "of the validation images", "chosen: above the share of natural duplicates in MNIST and Fashion-MNIST")
+ALL_TRAINED_ON = 0.98  # an evaluation on nothing but training images measures the training accuracy, on purpose
+TWICE_IN_BATCH = Threshold(0.5, "of the images", "chosen: sampling with replacement stays below", share=True)
+SECOND_CHOICE = Threshold(1.6, "times the share of pure chance", "chosen: honest mistakes name the label second in over half of the cases, random labels in 1/(C-1)")
+NOISY = Threshold(0.1, "of the images", "chosen: a tenth of wrong labels costs accuracy that can be measured")
+WRONG_NEEDED = Threshold(200, "wrong answers", "chosen: the second-choice share is then known to +-0.03")
+
+
+def input_not_normalised(view: RunView) -> Finding | None:
+    """Images far from mean 0 and standard deviation 1; worth a warning only when the loss shows that it hurts."""
+    worst: tuple[float, str, float, float, int] | None = None
+    for o in view.newest("input"):
+        mean, std = number(o, "mean"), number(o, "std")
+        if o.numbers.get("normalised_inside") is True or not math.isfinite(std):
+            continue
+        offset = abs(mean) / std if std > 0 else math.inf
+        strange = max(std / view.limit(GREATEST_STD), offset / view.limit(GREATEST_OFFSET) if std > 0 else 0)
+        if 0 < std < view.limit(LEAST_STD):
+            strange = max(strange, view.limit(LEAST_STD) / std)
+        if strange > 1 and (worst is None or strange > worst[0]):
+            worst = (strange, o.subject, mean, std, o.step)
+    if worst is None:
+        return None
+    _, channel, mean, std, step = worst
+    outcome = view.outcome
+    severity: Severity = gated(outcome)
+    if severity == "note" and outcome.start > view.limit(HIGH_START) * outcome.guessing and view.guessing is not None:
+        severity = "warning"
+    return Finding(
+        "input_not_normalised",
+        severity,
+        channel,
+        step,
+        f"The images reach the network with mean {short(mean)} and standard deviation {short(std)} instead of about 0 and 1, which makes the first steps far too large or too small.",
+        Fix("Scale the images: subtract the training images' mean and divide by their standard deviation (for bytes, divide by 255 first).", {"normalise": True}),
+        (ev("mean", mean), ev("standard deviation", std), ev("channel", channel), *loss_evidence(outcome)),
+        "diagnoses.md, row 12 (Cockpit, UMLAUT)",
+    )
+
+
+def data_order_or_leak(view: RunView) -> Finding | None:
+    """Sorted labels, validation images that are trained on, or batches that repeat."""
+    return _sorted_labels(view) or _leak(view) or _repeats(view)
+
+
+def _sorted_labels(view: RunView) -> Finding | None:
+    labels = view.last("labels")
+    if labels is None or number(labels, "batches", 0) < 8:
+        return None
+    classes, size = number(labels, "classes", 0), number(labels, "batch_size", 0)
+    whole, batch = number(labels, "entropy", 0), number(labels, "batch_entropy", 0)
+    if classes < 2 or size < 2 * classes or whole <= 0.1 or batch / whole >= view.limit(MIXED):
+        return None
+    return Finding(
+        "data_order_or_leak",
+        "problem" if batch / whole < view.limit(MIXED) / 2 or view.outcome.bad else "warning",
+        "training images",
+        0,
+        f"The training images come sorted by class: a batch of {size:.0f} images holds far fewer kinds of labels than the whole, so the network learns one class and forgets the others.",
+        Fix("Shuffle the training images in every epoch: DataLoader(..., shuffle=True).", {"shuffle": True}),
+        (
+            ev("mixture of labels in a batch (entropy)", batch, "nats"),
+            ev("mixture of all labels (entropy)", whole, "nats"),
+            ev("batches looked at", int(number(labels, "batches"))),
+        ),
+        "entropy of a batch's labels over that of all labels below 0.6 (DeepCrime)",
+    )
+
+
+def _leak(view: RunView) -> Finding | None:
+    for o in view.seen("validation"):
+        share, samples = number(o, "in_training", 0.0), number(o, "samples", 0)
+        if not view.limit(LEAKED) < share < ALL_TRAINED_ON or share * samples < 20:
+            continue
+        return Finding(
+            "data_order_or_leak",
+            "problem" if share > 0.2 else "warning",
+            "validation images",
+            o.step,
+            f"{percent(share)} of the validation images are also trained on (exactly the same pixels), so the validation result is better than the network.",
+            Fix("Split the images before anything else, and remove duplicates across the two parts."),
+            (ev("validation images that are trained on", percent(share)), ev("validation images", int(samples))),
+            "exact: equal hashes of sampled pixels",
+        )
+    return None
+
+
+def _repeats(view: RunView) -> Finding | None:
+    identity = view.last("identity")
+    if identity is None or number(identity, "train_images", 0) < 256:
+        return None
+    twice, again = number(identity, "duplicates", 0), number(identity, "repeated_batches", 0)
+    if twice > view.limit(TWICE_IN_BATCH) or 0.3 < again < 0.98:
+        return Finding(
+            "data_order_or_leak",
+            "warning",
+            "training images",
+            0,
+            f"The same images come again at once ({percent(max(twice, again))} of them), as when loading processes share one random seed.",
+            Fix("Give every loading process its own seed (worker_init_fn), and draw images without replacement."),
+            (ev("images that occur twice in their batch", percent(twice)), ev("batches equal to the one before", percent(again))),
+            "exact: equal hashes of sampled pixels",
+        )
+    repeats, epoch = number(identity, "order_repeats", 0), number(identity, "epoch_batches", 0)
+    if repeats >= 8 and epoch >= 8:
+        return Finding(
+            "data_order_or_leak",
+            "note",
+            "training images",
+            int(epoch),
+            f"The training images come in the same order in every epoch ({int(epoch)} batches), which usually learns a little less well.",
+            Fix("Shuffle the training images in every epoch: DataLoader(..., shuffle=True).", {"shuffle": True}),
+            (ev("batches in the same order as in the first epoch", int(repeats)),),
+            "exact: equal hashes of sampled pixels",
+        )
+    return None
+
+
+def labels_look_random(view: RunView) -> Finding | None:
+    """Training images are learned by heart while validation stays at chance."""
+    fit, validations = view.last("fit"), [o for o in view.seen("validation") if math.isfinite(number(o, "accuracy"))]
+    if fit is None or not validations or view.classes is None:
+        return None
+    samples, label_share = number(validations[-1], "samples"), number(validations[-1], "largest_label", 1 / view.classes)
+    chance = max(1 / view.classes, label_share)
+    accuracy, trained = number(validations[-1], "accuracy"), number(fit, "accuracy")
+    spread = 3 * math.sqrt(chance * (1 - chance) / max(samples, 1))
+    if not (accuracy < chance + max(spread, 0.02) and trained > max(2 * chance, chance + 0.1) and trained > accuracy + 0.1):
+        return None
+    return Finding(
+        "labels_look_random",
+        "problem",
+        "training labels",
+        validations[-1].step,
+        f"The network learns the training images by heart ({percent(trained)} right) but is no better than guessing on new ones ({percent(accuracy)}): the labels do not belong to the images.",
+        Fix("Check that images and labels are read in the same order and shuffled together; look at a few pairs."),
+        (ev("right on training images", percent(trained)), ev("right on validation images", percent(accuracy)), ev("right by guessing", percent(chance))),
+        "Zhang et al. 2017: networks fit random labels",
+    )
+
+
+def label_noise(view: RunView) -> Finding | None:
+    """A part of the labels is wrong at random: the wrong answers' labels are no likelier than any other class."""
+    windows = [o for o in view.seen("fit") if number(o, "wrong", 0) >= view.limit(WRONG_NEEDED) / 4][-6:]
+    wrong, classes = sum(number(o, "wrong") for o in windows), view.classes or 0
+    if classes < 4 or wrong < view.limit(WRONG_NEEDED) or len(windows) < 2:
+        return None
+    samples = sum(number(o, "samples") for o in windows)
+    second = sum(number(o, "second_choice", 0) * number(o, "wrong") for o in windows) / wrong
+    share, accuracy = wrong / samples, 1 - wrong / samples
+    if share < view.limit(NOISY) or accuracy < max(0.2, 2 / classes) or second > view.limit(SECOND_CHOICE) / (classes - 1):
+        return None
+    return Finding(
+        "label_noise",
+        "warning",
+        "training labels",
+        windows[0].step,
+        f"About {percent(share)} of the training images seem to carry a random label: where the network disagrees, the label is not even its second guess.",
+        Fix("Look at the images on which network and label disagree most, and correct their labels."),
+        (ev("training images answered otherwise", percent(share)), ev("label is the second guess", percent(second)), ev("by pure chance", percent(1 / (classes - 1)))),
+        "derived: a random label is the second choice in 1/(C-1) of the cases",
+    )
+
+
+RULES = (
+    Rule("input_not_normalised", input_not_normalised, False, ("input",)),
+    Rule("data_order_or_leak", data_order_or_leak, True, ("labels", "identity", "validation")),
+    Rule("labels_look_random", labels_look_random, False, ("fit", "validation"), least_steps=50),
+    Rule("label_noise", label_noise, False, ("fit",), least_steps=50),
+)

@@ -1,0 +1,220 @@
+"""Exact rules on what the loss receives: probabilities where scores are needed, sums along the wrong axis, shapes or ranges that do not fit.
+
+Receives a RunView, returns one Finding or None per rule. Each asks for several batches that agree, so that one odd batch says nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from convscope.diagnose.rule import Rule, ev, percent, short
+from convscope.diagnose.view import RunView, Threshold, number
+from convscope.records import Finding, Fix, Observation, Severity
+
+BATCHES = Threshold(3, "batches that agree", "diagnoses.md, rows 5 and 6 ask for five; the third is as sure and two steps earlier")
+SUM_GAP = Threshold(1e-3, "distance of a sum from 1", "diagnoses.md: float32 and bfloat16 softmax rows stay within it")
+NO_NEGATIVE_ZEROS = Threshold(0.2, "of the values exactly 0", "chosen: a ReLU before the loss zeroes about half of the scores", share=True)
+
+Shape = Callable[[Observation, float], bool]
+
+
+def _agreeing(view: RunView, losses: tuple[str, ...], holds: Shape) -> tuple[Observation, ...]:
+    """Training batches' loss inputs of these losses, when enough of them were seen and all hold; else nothing."""
+    seen = tuple(o for o in view.seen("loss_input") if o.subject in losses and o.numbers.get("training") is True)
+    gap = view.limit(SUM_GAP)
+    enough = len(seen) >= view.limit(BATCHES)
+    return seen if enough and all(holds(o, gap) for o in seen) else ()
+
+
+def _is_probability_rows(o: Observation, gap: float) -> bool:
+    inside = number(o, "lowest") >= 0 and number(o, "highest") <= 1 + gap
+    return inside and number(o, "row_sum_gap") <= gap and number(o, "classes", 0) >= 2
+
+
+def softmax_before_cross_entropy(view: RunView) -> Finding | None:
+    """Probabilities go into a loss that applies softmax itself; log-probabilities are harmless and pass."""
+    seen = _agreeing(view, ("cross_entropy",), _is_probability_rows)
+    if not seen:
+        return None
+    classes = int(number(seen[0], "classes"))
+    floor = math.log(1 + (classes - 1) / math.e)
+    return Finding(
+        "softmax_before_cross_entropy",
+        "problem",
+        "",
+        seen[0].step,
+        f"The network's answers already are probabilities, but cross_entropy turns them into probabilities once more, so the loss can never fall below {short(floor)}.",
+        Fix("Remove the softmax at the end of the network: cross_entropy wants the raw scores (logits)."),
+        (
+            ev("greatest distance of a row's sum from 1", max(number(o, "row_sum_gap") for o in seen)),
+            ev("smallest and largest value", f"{number(seen[-1], 'lowest'):.3g} and {number(seen[-1], 'highest'):.3g}"),
+            ev("lowest loss possible", floor),
+            ev("loss now", view.loss_now),
+            ev("batches that agree", len(seen)),
+        ),
+        "exact: rows sum to 1; bounds [ln(1+(C-1)/e), ln(e+C-1)] of cross-entropy over probabilities (TheDeepChecker)",
+    )
+
+
+def softmax_wrong_dim(view: RunView) -> Finding | None:
+    """A softmax over the batch instead of over the classes: columns sum to 1, rows do not."""
+
+    def plain(o: Observation, gap: float) -> bool:
+        inside = number(o, "lowest") >= 0 and number(o, "highest") <= 1 + gap
+        return inside and number(o, "column_sum_gap") <= gap < number(o, "row_sum_gap")
+
+    def logarithm(o: Observation, gap: float) -> bool:
+        return number(o, "highest") <= gap and number(o, "log_column_gap") <= gap < number(o, "log_gap")
+
+    seen = _agreeing(view, ("cross_entropy", "nll_loss", "mse_loss", "binary_cross_entropy"), lambda o, gap: plain(o, gap) or logarithm(o, gap))
+    if not seen:
+        return None
+    return Finding(
+        "softmax_wrong_dim",
+        "problem",
+        "",
+        seen[0].step,
+        "The softmax runs over the images of the batch instead of over the classes, so each answer depends on the other images.",
+        Fix("Use softmax or log_softmax with dim=1, the axis of the classes (or leave it out before cross_entropy)."),
+        (
+            ev("distance of the columns' sums from 1, greatest", min(number(seen[-1], "column_sum_gap"), number(seen[-1], "log_column_gap"))),
+            ev("distance of the rows' sums from 1, greatest", number(seen[-1], "row_sum_gap")),
+            ev("batches that agree", len(seen)),
+        ),
+        "exact: columns sum to 1 and rows do not (TheDeepChecker)",
+    )
+
+
+def loss_output_mismatch(view: RunView) -> Finding | None:
+    """The loss does not fit what the network answers, or the labels it is compared with."""
+    for losses, holds, severity, sentence, advice in _MISMATCHES:
+        seen = _agreeing(view, losses, holds)
+        if not seen:
+            continue
+        level = "problem" if severity == "problem" or view.outcome.bad else severity
+        newest = seen[-1]
+        return Finding(
+            "loss_output_mismatch",
+            level,
+            "",
+            seen[0].step,
+            sentence.format(loss=newest.subject, shapes=newest.numbers.get("shapes", ""), zeros=percent(number(newest, "zeros", 0))),
+            Fix(advice),
+            (
+                ev("loss function", newest.subject),
+                ev("shapes of answers and labels", str(newest.numbers.get("shapes", ""))),
+                ev("answers from", number(newest, "lowest")),
+                ev("answers to", number(newest, "highest")),
+                ev("loss", number(newest, "loss")),
+                ev("batches that agree", len(seen)),
+            ),
+            "exact: shape, range and sign of the loss's input (AutoTrainer)",
+        )
+    return None
+
+
+def _one_output(o: Observation, _: float) -> bool:
+    return number(o, "classes", 0) == 1 and o.numbers.get("target") == "index"
+
+
+def _not_log_probabilities(o: Observation, gap: float) -> bool:
+    return number(o, "log_gap") > 10 * gap and number(o, "log_column_gap", math.inf) > gap
+
+
+def _broadcast(o: Observation, _: float) -> bool:
+    return o.numbers.get("same_shape") is False and number(o, "rows", 0) > 1
+
+
+def _class_numbers(o: Observation, _: float) -> bool:
+    return o.numbers.get("target") == "whole" and number(o, "target_highest", 0) > 1 and number(o, "classes", 1) <= 1
+
+
+def _squashed(o: Observation, gap: float) -> bool:
+    inside = number(o, "lowest") >= 0 and number(o, "highest") <= 1
+    return inside and number(o, "row_sum_gap") > gap and number(o, "column_sum_gap") > gap and number(o, "zeros", 0) < 0.01
+
+
+def _constant_one(o: Observation, _: float) -> bool:
+    return number(o, "lowest") == number(o, "highest") == 1.0 and number(o, "rows", 0) > 1
+
+
+def _no_negative(o: Observation, _: float) -> bool:
+    return number(o, "lowest") == 0 and number(o, "zeros", 0) > NO_NEGATIVE_ZEROS.value
+
+
+def _outside_targets(o: Observation, _: float) -> bool:
+    return number(o, "target_lowest", 0) < 0 or number(o, "target_highest", 0) > 1
+
+
+_MISMATCHES: tuple[tuple[tuple[str, ...], Shape, Severity, str, str], ...] = (
+    (
+        ("cross_entropy", "nll_loss"),
+        _one_output,
+        "problem",
+        "The network gives one number per image, but {loss} compares several classes, so the loss is always zero and nothing can be learned.",
+        "Give the last layer one output per class, or use binary_cross_entropy_with_logits for a yes/no question.",
+    ),
+    (
+        ("nll_loss",),
+        _not_log_probabilities,
+        "problem",
+        "The loss nll_loss expects logarithms of probabilities but receives something else, so it can be lowered without end and without learning.",
+        "Use cross_entropy on the raw scores, or put log_softmax(dim=1) at the end of the network.",
+    ),
+    (
+        ("binary_cross_entropy", "mse_loss", "binary_cross_entropy_with_logits"),
+        _constant_one,
+        "problem",
+        "The network's answer is 1 for every image: a softmax over a single number is always 1, so nothing can be learned.",
+        "Replace the softmax by a sigmoid, or give the last layer one output per class.",
+    ),
+    (
+        ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"),
+        _broadcast,
+        "problem",
+        "Answers and labels have different shapes ({shapes}), so {loss} compares every answer with every image's label.",
+        "Bring both to the same shape, for example answers.squeeze(1).",
+    ),
+    (
+        ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"),
+        _class_numbers,
+        "problem",
+        "The network is asked to output the class's number (0, 1, 2 ...) as if classes were amounts, so it answers with averages of classes.",
+        "Give the last layer one output per class and use cross_entropy.",
+    ),
+    (
+        ("binary_cross_entropy_with_logits", "binary_cross_entropy"),
+        _outside_targets,
+        "problem",
+        "The labels given to {loss} lie outside 0..1, so the loss can fall without end and without learning.",
+        "Use labels 0 and 1 (one column per class), or cross_entropy with class numbers.",
+    ),
+    (
+        ("binary_cross_entropy_with_logits",),
+        lambda o, gap: _squashed(o, gap) or _is_probability_rows(o, gap),
+        "problem",
+        "The network's answers already lie between 0 and 1, but {loss} squeezes them into 0..1 once more, so it can never be sure.",
+        "Remove the sigmoid or softmax at the end of the network, or use binary_cross_entropy.",
+    ),
+    (
+        ("cross_entropy",),
+        _squashed,
+        "problem",
+        "The network's answers are squeezed into 0..1 before {loss}, so it can never be sure of a class.",
+        "Remove the sigmoid at the end of the network: cross_entropy wants the raw scores (logits).",
+    ),
+    (
+        ("cross_entropy",),
+        _no_negative,
+        "warning",
+        "No score is ever negative and {zeros} are exactly zero: an activation function (ReLU) cuts the scores off before {loss}.",
+        "Remove the activation function after the last layer: cross_entropy wants the raw scores (logits).",
+    ),
+)
+
+RULES = (
+    Rule("softmax_before_cross_entropy", softmax_before_cross_entropy, True, ("loss_input",)),
+    Rule("softmax_wrong_dim", softmax_wrong_dim, True, ("loss_input",)),
+    Rule("loss_output_mismatch", loss_output_mismatch, True, ("loss_input",)),
+)

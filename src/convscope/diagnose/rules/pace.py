@@ -1,0 +1,121 @@
+"""Rules on the learning rate: too high, too low, or given up too early by its schedule.
+
+Receives a RunView, returns one Finding or None per rule. The measure is the update-to-weight ratio: about 1e-3 a step is usual.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+from convscope.diagnose.changes import rounded
+from convscope.diagnose.rule import Rule, ev, loss_evidence, percent, short
+from convscope.diagnose.view import RunView, Threshold
+from convscope.records import Finding, Fix, Severity
+
+USUAL_RATIO = 1e-3  # Karpathy, CS231n notes
+HIGH_RATIO = Threshold(1e-2, "update over weight", "diagnoses.md, row 19 (Karpathy's 1e-3, one decade up)")
+LOW_RATIO = Threshold(1e-4, "update over weight", "diagnoses.md, row 20 (TheDeepChecker's lower bound)")
+SUSTAINED = 20  # diagnoses.md, row 19: of 40 consecutive steps
+SLOW = Threshold(0.7, "of the first loss", "chosen: less than a third of the way after a fair budget", share=True)
+GIVEN_UP = Threshold(0.01, "of its maximum", "diagnoses.md, row 21", share=True)
+GIVEN_UP_SHARE = Threshold(0.5, "of the steps", "chosen: ordinary schedules spend less than 40 % of the steps there", share=True)
+
+
+def lr_too_high(view: RunView) -> Finding | None:
+    """Steps large for their weights, over a good part of some window, and an outcome that suffers."""
+    ratios, outcome = view.median_ratios, view.outcome
+    rate = max((rate for _, rate in view.learning_rates), default=math.nan)
+    if len(ratios) < 5 or not rate > 0:
+        return None
+    step, high = _highest_window([(s, r) for s, r in ratios if s < 400])
+    if high <= view.limit(HIGH_RATIO) or not (outcome.bad or outcome.poor):
+        return None
+    severity: Severity = "problem" if outcome.bad else "warning"
+    lower = rounded(rate / min(100.0, max(3.0, high / USUAL_RATIO)))
+    return Finding(
+        "lr_too_high",
+        severity,
+        "",
+        step,
+        f"From step {step} on each step changes the weights by {percent(high)} of their size (0.1 % is usual), so training jumps about instead of settling: the learning rate of {short(rate)} is too high.",
+        Fix(f"Train again with a learning rate of about {short(lower)}.", {"lr": lower}),
+        (ev("update over weight, median", high), ev("usual", USUAL_RATIO), ev("learning rate", rate), *loss_evidence(outcome)),
+        "Karpathy, CS231n: about 1e-3; TheDeepChecker",
+    )
+
+
+def _highest_window(ratios: list[tuple[int, float]]) -> tuple[int, float]:
+    """(first step, level) of the 40 consecutive ratios whose 20th largest is highest: half of the window reaches the level."""
+    best = (0, 0.0)
+    for at in range(0, max(1, len(ratios) - 39), 10):
+        window = sorted((r for _, r in ratios[at : at + 40]), reverse=True)
+        level = window[min(SUSTAINED, max(1, len(window) // 2)) - 1] if window else 0.0
+        if level > best[1]:
+            best = (ratios[at][0], level)
+    return best
+
+
+def lr_too_low(view: RunView) -> Finding | None:
+    """Steps tiny for their weights from the start, and a loss that hardly falls although it falls."""
+    ratios, outcome = view.median_ratios, view.outcome
+    rate = max((rate for _, rate in view.learning_rates), default=math.nan)
+    if len(ratios) < 20 or not rate > 0 or not outcome.fair or outcome.diverged:
+        return None
+    typical = statistics.median(sorted(r for _, r in ratios)[len(ratios) // 2 :])  # the larger half: a schedule's tail does not count
+    if typical >= view.limit(LOW_RATIO) or outcome.now < view.limit(SLOW) * outcome.start:
+        return None
+    higher = rounded(rate * min(1000.0, USUAL_RATIO / max(typical, 1e-9)))
+    return Finding(
+        "lr_too_low",
+        "problem" if outcome.stuck or outcome.now > 0.9 * outcome.start else "warning",
+        "",
+        0,
+        f"Each step changes the weights by only {percent(typical)} of their size (0.1 % is usual), so training hardly moves: the learning rate of {short(rate)} is too low.",
+        Fix(f"Train with a learning rate of about {short(higher)}, or let the learning-rate finder choose (lr='auto').", {"lr": higher}),
+        (ev("update over weight, median", typical), ev("usual", USUAL_RATIO), ev("learning rate", rate), *loss_evidence(outcome)),
+        "Karpathy, CS231n: about 1e-3; TheDeepChecker: 1e-4",
+    )
+
+
+def lr_schedule_collapsed(view: RunView) -> Finding | None:
+    """A learning rate of zero or below, or one that its schedule took away while there was much left to learn."""
+    rates, outcome = view.learning_rates, view.outcome
+    if len(rates) < 10:
+        return None
+    top = max(rate for _, rate in rates)
+    if top <= 0:
+        return _stopped(rates[0][0], "is zero" if top == 0 else f"is negative ({short(top)})", top, outcome_bad=True, share=1.0)
+    negative = [step for step, rate in rates if rate < 0]
+    if negative:
+        return _stopped(negative[0], "is negative, so the weights move uphill", top, outcome_bad=True, share=len(negative) / len(rates))
+    faint = [step for step, rate in rates if rate < view.limit(GIVEN_UP) * top]
+    peak = next(step for step, rate in rates if rate == top)
+    after = [step for step in faint if step > peak]
+    share = len(after) / len(rates)
+    if share < view.limit(GIVEN_UP_SHARE) or not outcome.fair:
+        return None
+    unfinished = outcome.now > 0.3 * outcome.guessing
+    if not unfinished:
+        return None
+    return _stopped(after[0], f"has fallen below a hundredth of its highest value ({short(top)})", top, outcome_bad=outcome.poor or outcome.bad, share=share)
+
+
+def _stopped(step: int, what: str, top: float, *, outcome_bad: bool, share: float) -> Finding:
+    return Finding(
+        "lr_schedule_collapsed",
+        "problem" if outcome_bad else "warning",
+        "",
+        step,
+        f"From step {step} on the learning rate {what}, so the network stopped learning long before the end.",
+        Fix("Check the schedule: it may count epochs but be stepped every batch; 1cycle over the whole run is a safe choice.", {"schedule": "one_cycle"}),
+        (ev("highest learning rate", top), ev("steps with next to none", percent(share))),
+        "exact for rates of zero and below; gradsnitch's collapse rule",
+    )
+
+
+RULES = (
+    Rule("lr_schedule_collapsed", lr_schedule_collapsed, False, ("learning rate",)),
+    Rule("lr_too_high", lr_too_high, False, ("loss", "layers", "learning rate"), least_steps=5),
+    Rule("lr_too_low", lr_too_low, False, ("loss", "layers", "learning rate"), least_steps=50),
+)

@@ -1,0 +1,225 @@
+"""What a rule looks at: one immutable view of a run's records, and the outcome that statistical rules must be borne out by.
+
+Receives StepRecords, LayerStats and Observations; offers them grouped and in order, with a few figures that many rules share (loss at the start
+and now, chance, medians of windows). It finds nothing and says nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from convscope.records import LayerStats, Observation, StepRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A number that a rule compares with, its unit and where it comes from.
+
+    Attributes:
+        value: the number.
+        unit: "" for a plain ratio.
+        source: who uses it, or how it was derived.
+        share: whether it is a share of a whole; scaling it up halves its distance to 1.
+    """
+
+    value: float
+    unit: str
+    source: str
+    share: bool = False
+
+    def scaled(self, factor: float) -> float:
+        """The threshold made `factor` times stricter or laxer, to measure how much the verdicts depend on it."""
+        if self.share and factor > 1:
+            return 1 - (1 - self.value) / factor
+        return self.value * factor
+
+
+FAIR_STEPS = Threshold(200, "steps", "diagnoses.md, G2: the budget after which a run must have learned something")
+NOT_LEARNED = Threshold(0.05, "", "diagnoses.md, G2: improved by less than 5 %")
+DIVERGED = Threshold(1.5, "times the start", "diagnoses.md, G1")
+POOR = Threshold(0.5, "of the loss of guessing", "chosen: a classifier that has halved the loss of guessing has learned its task", share=True)
+START_STEPS = 3  # losses whose median is "the start": a single first batch may be unlucky
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the run goes, whatever the cause.
+
+    Attributes:
+        start: median loss of the first steps.
+        now: mean loss of the last window.
+        best: lowest mean of any window.
+        guessing: loss of always answering with the labels' frequencies (nats), or the start when labels are unknown.
+        fair: whether there were enough steps, not counting a warm-up, to expect learning.
+        diverged: the loss is not finite, or well above both its start and guessing.
+        stuck: after a fair budget the loss is still that of guessing (or of the start).
+        poor: after a fair budget more than half of the loss of guessing is left.
+    """
+
+    start: float
+    now: float
+    best: float
+    guessing: float
+    fair: bool
+    diverged: bool
+    stuck: bool
+    poor: bool
+
+    @property
+    def bad(self) -> bool:
+        """Diverged or stuck: what a statistical rule needs to call something a problem."""
+        return self.diverged or self.stuck
+
+
+@dataclass(frozen=True)
+class RunView:
+    """The records of a run, grouped.
+
+    Attributes:
+        steps: in order.
+        layers: records of each layer's output by name, in the order of execution.
+        observations: by kind, in order.
+        scale: factor on every threshold; 1 except when their robustness is measured.
+    """
+
+    steps: tuple[StepRecord, ...]
+    layers: Mapping[str, tuple[LayerStats, ...]]
+    observations: Mapping[str, tuple[Observation, ...]]
+    scale: float = 1.0
+
+    @classmethod
+    def of(
+        cls, steps: Iterable[StepRecord], layers: Iterable[LayerStats], observations: Iterable[Observation], scale: float = 1.0
+    ) -> RunView:
+        """Group records as they come from a watcher or a log."""
+        by_layer: dict[str, list[LayerStats]] = {}
+        for record in layers:
+            if record.role == "output":
+                by_layer.setdefault(record.layer, []).append(record)
+        by_kind: dict[str, list[Observation]] = {}
+        for observation in observations:
+            by_kind.setdefault(observation.kind, []).append(observation)
+        return cls(
+            tuple(sorted(steps, key=lambda record: record.first_step)),
+            {name: tuple(sorted(records, key=lambda record: record.first_step)) for name, records in by_layer.items()},
+            {kind: tuple(found) for kind, found in by_kind.items()},
+            scale,
+        )
+
+    def limit(self, threshold: Threshold) -> float:
+        """The threshold to compare with."""
+        return threshold.scaled(self.scale)
+
+    def seen(self, kind: str, subject: str | None = None) -> tuple[Observation, ...]:
+        """All observations of a kind, of one subject or of any."""
+        found = self.observations.get(kind, ())
+        return found if subject is None else tuple(o for o in found if o.subject == subject)
+
+    def last(self, kind: str) -> Observation | None:
+        """The newest observation of a kind."""
+        found = self.observations.get(kind, ())
+        return found[-1] if found else None
+
+    def newest(self, kind: str) -> tuple[Observation, ...]:
+        """The newest observation of a kind for each subject, in the order in which subjects were first seen."""
+        return tuple({o.subject: o for o in self.observations.get(kind, ())}.values())
+
+    @cached_property
+    def step_count(self) -> int:
+        """Optimiser steps seen."""
+        return self.steps[-1].last_step + 1 if self.steps else 0
+
+    @cached_property
+    def losses(self) -> tuple[tuple[int, float], ...]:
+        """(first step, mean loss) of every span with a finite loss."""
+        return tuple((s.first_step, s.loss.mean) for s in self.steps if math.isfinite(s.loss.mean))
+
+    @cached_property
+    def learning_rates(self) -> tuple[tuple[int, float], ...]:
+        """(first step, learning rate of the first group) of every span that has one."""
+        return tuple((s.first_step, s.hyper["lr"].last) for s in self.steps if "lr" in s.hyper and math.isfinite(s.hyper["lr"].last))
+
+    @cached_property
+    def classes(self) -> int | None:
+        """Number of possible answers, when a classification loss or the labels were seen."""
+        for observation in reversed(self.seen("loss_input")):
+            if observation.subject in ("cross_entropy", "nll_loss") and isinstance(classes := observation.numbers.get("classes"), int):
+                return classes
+        return None
+
+    @cached_property
+    def guessing(self) -> float | None:
+        """Loss in nats of answering with the labels' frequencies, when the loss is a cross-entropy; else None."""
+        if not any(o.subject in ("cross_entropy", "nll_loss") for o in self.seen("loss_input")):
+            return None
+        labels = self.last("labels")
+        if labels is not None and number(labels, "entropy") > 0 and number(labels, "batches") >= 5:
+            return number(labels, "entropy")
+        return math.log(self.classes) if self.classes and self.classes > 1 else None
+
+    @cached_property
+    def warming_up(self) -> bool:
+        """Whether the learning rate has been rising until now from less than half of its value."""
+        rates = [rate for _, rate in self.learning_rates]
+        if len(rates) < 20:
+            return False
+        return rates[-1] >= max(rates) and rates[-1] > rates[-len(rates) // 10 or -1] and rates[0] < rates[-1] / 2
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """How the run goes; every field is NaN or False while there is no loss."""
+        losses = [loss for _, loss in self.losses]
+        blown = any(not math.isfinite(s.loss.last) for s in self.steps[-3:])
+        if not losses:
+            return Outcome(math.nan, math.nan, math.nan, math.nan, False, blown, False, False)
+        start, now = statistics.median(losses[:START_STEPS]), self.loss_now
+        windows = window_means(losses, max(5, len(losses) // 20))
+        guessing = self.guessing if self.guessing is not None else start
+        fair = self.step_count >= self.limit(FAIR_STEPS) * 1.0 and not self.warming_up
+        if not fair and self.step_count >= 50 and not self.warming_up:
+            fair = self.steps[-1].epoch >= 1  # an epoch is a fair budget too, when it has steps enough to average
+        stuck = fair and now >= (1 - self.limit(NOT_LEARNED)) * min(guessing, start if start < guessing else guessing)
+        diverged = blown or now > self.limit(DIVERGED) * max(start, guessing)
+        return Outcome(start, now, min(windows), guessing, fair, diverged, stuck and not diverged, fair and now > self.limit(POOR) * guessing)
+
+    @cached_property
+    def loss_now(self) -> float:
+        """Mean loss of the last fifth of the run, at least 10 and at most 100 spans."""
+        losses = [loss for _, loss in self.losses]
+        size = min(100, max(10, len(losses) // 5))
+        return statistics.fmean(losses[-size:]) if losses else math.nan
+
+    def update_ratios(self, name: str) -> tuple[tuple[int, float], ...]:
+        """(first step, update-to-weight ratio) of a layer's own weights, where it is known."""
+        return tuple((r.first_step, r.update_ratio) for r in self.layers.get(name, ()) if math.isfinite(r.update_ratio))
+
+    @cached_property
+    def median_ratios(self) -> tuple[tuple[int, float], ...]:
+        """(first step, median over weighted layers of the update-to-weight ratio)."""
+        by_step: dict[int, list[float]] = {}
+        for name in self.layers:
+            for step, ratio in self.update_ratios(name):
+                by_step.setdefault(step, []).append(ratio)
+        return tuple((step, statistics.median(ratios)) for step, ratios in sorted(by_step.items()))
+
+    @cached_property
+    def weighted_layers(self) -> tuple[str, ...]:
+        """Names of the layers with weights of their own, in the order of execution."""
+        return tuple(name for name, records in self.layers.items() if any(math.isfinite(r.weight_rms) for r in records))
+
+
+def number(observation: Observation, name: str, default: float = math.nan) -> float:
+    """A number of an observation; `default` when it is absent or None."""
+    value = observation.numbers.get(name)
+    return float(value) if isinstance(value, int | float) else default
+
+
+def window_means(values: Sequence[float], size: int) -> list[float]:
+    """Means of consecutive windows of `size` values; the last one may be longer; at least one."""
+    count = max(1, len(values) // size)
+    cuts = [round(i * len(values) / count) for i in range(count + 1)]
+    return [statistics.fmean(values[a:b]) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
