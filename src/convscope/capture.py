@@ -1,0 +1,95 @@
+"""Hooks on a model and on optimisers as one context manager: whatever was attached is removed at the end, also after an exception.
+
+Receives functions to be called; returns nothing and changes nothing of what it watches. No module backward hooks are offered: they raise when an
+in-place activation follows (measured with nn.ReLU(inplace=True)); gradients are seen by hooks on tensors and parameters instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.utils.hooks import RemovableHandle
+
+OutputHook = Callable[[str, nn.Module, Any], None]
+ModuleHook = Callable[[nn.Module, tuple[Any, ...], Any], None]
+ModulePreHook = Callable[[nn.Module, tuple[Any, ...]], None]
+StepHook = Callable[[Optimizer], None]
+GradientHook = Callable[[Tensor], None]
+
+
+class Capture:
+    """Attaches hooks and removes all of them when the `with` block ends.
+
+    Args:
+        model: whose submodules to watch, or None to attach hooks one by one.
+        output: called with (qualified name, module, output) after each forward pass of each submodule and of the model itself (named "").
+
+    Example:
+        >>> with Capture(model, lambda name, module, output: print(name, output.shape)):
+        ...     model(images_NCHW)
+        >>> with Capture() as hooks:
+        ...     hooks.optimizer_steps(after=lambda optimizer: print(optimizer.param_groups[0]["lr"]))
+        ...     train(model)
+    """
+
+    def __init__(self, model: nn.Module | None = None, output: OutputHook | None = None) -> None:
+        self._handles: list[RemovableHandle] = []
+        if model is not None and output is not None:
+            for name, module in model.named_modules():
+                self.forward(module, _named(name, output))
+
+    def forward(self, module: nn.Module, after: ModuleHook) -> None:
+        """Call `after(module, arguments, output)` after each forward pass of a module; what it returns is ignored."""
+        self._handles.append(module.register_forward_hook(_silent(after)))
+
+    def before_forward(self, module: nn.Module, before: ModulePreHook) -> None:
+        """Call `before(module, arguments)` before each forward pass of a module; what it returns is ignored."""
+        self._handles.append(module.register_forward_pre_hook(_silent(before)))
+
+    def gradient(self, parameter: Tensor, after: GradientHook) -> None:
+        """Call `after(parameter)` whenever a gradient was accumulated into `parameter.grad`."""
+        self._handles.append(parameter.register_post_accumulate_grad_hook(after))
+
+    def optimizer_steps(self, before: StepHook | None = None, after: StepHook | None = None) -> None:
+        """Call `before(optimizer)` and `after(optimizer)` around each step of every optimiser of this process."""
+        if before is not None:
+            self._handles.append(register_optimizer_step_pre_hook(_of_optimizer(before)))
+        if after is not None:
+            self._handles.append(register_optimizer_step_post_hook(_of_optimizer(after)))
+
+    def add(self, handle: RemovableHandle) -> None:
+        """Take care of a hook that was attached elsewhere."""
+        self._handles.append(handle)
+
+    def close(self) -> None:
+        """Remove every hook, the last first."""
+        while self._handles:
+            self._handles.pop().remove()
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+
+def _named(name: str, output: OutputHook) -> ModuleHook:
+    return lambda module, _, value: output(name, module, value)
+
+
+def _silent(hook: Callable[..., None]) -> Callable[..., None]:
+    """The hook without its result: torch would take a result for a new output."""
+
+    def call(*arguments: Any) -> None:
+        hook(*arguments)
+
+    return call
+
+
+def _of_optimizer(hook: StepHook) -> Callable[[Optimizer, tuple[Any, ...], dict[str, Any]], None]:
+    return lambda optimizer, *_: hook(optimizer)
