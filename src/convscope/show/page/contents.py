@@ -6,7 +6,7 @@ evaluation, and a watched script has no data summary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,5 +89,32 @@ def read(run: RunDir) -> Contents:
         epochs=tuple(log.epochs()) if log else (),
         layers=dict(log.layers()) if log else {},
         verdict=str(said or worst),
-        findings=findings,
+        findings=cause_first(findings),
     )
+
+
+def causes(findings: Sequence[Finding]) -> list[int | None]:
+    """For each finding the place of the one it follows from, or None; a circle is cut where it closes."""
+    places = {finding.name: place for place, finding in reversed(list(enumerate(findings)))}
+    of: list[int | None] = [places.get(finding.cause or "") for finding in findings]
+    for place in range(len(of)):
+        above, seen = of[place], {place}
+        while above is not None and above not in seen:
+            seen.add(above)
+            above = of[above]
+        if above == place:
+            of[place] = None
+    return of
+
+
+def cause_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """The findings in their order, except that each stands after its cause, with what follows from it right behind it."""
+    of = causes(findings)
+
+    def following(cause: int | None) -> Iterator[Finding]:
+        for place, above in enumerate(of):
+            if above == cause:
+                yield findings[place]
+                yield from following(place)
+
+    return tuple(following(None))

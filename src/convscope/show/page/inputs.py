@@ -9,7 +9,7 @@ from convscope.records import DataSummary
 from convscope.show.page.contents import Contents
 from convscope.show.page.html import Child, Markup, join, number, table, tag
 from convscope.show.page.parts import Absent, Section, bar, facts, more, sample_image
-from convscope.show.page.words import count, figure, plural
+from convscope.show.page.words import chosen, count, figure, plural
 
 SPLITS = {"train": "Training", "valid": "Validation", "test": "Test"}
 COLOURS = {"train": "series-1", "valid": "series-2", "test": "series-3"}
@@ -57,11 +57,11 @@ def _preparation(summary: DataSummary) -> list[tuple[Child, Child]]:
     shape = " × ".join(map(str, summary.image_shape))
     items: list[tuple[Child, Child]] = [("Source", summary.source), ("Image (channels × rows × columns)", shape)]
     items += [("Mean, then spread, taken out", join(_numbers(summary.mean), " / ", _numbers(summary.std)))] if summary.mean else []
-    changes = [join(name.replace("_", " "), " ", number(strength, figure(strength))) for name, strength in summary.augment.items()]
+    changes = [join(name.replace("_", " "), " ", number(strength, chosen(strength))) for name, strength in summary.augment.items()]
     items.append(("Random changes while training", [join(", " if i else None, change) for i, change in enumerate(changes)] or "none"))
     if summary.class_weights:
         weights = [
-            join(", " if i else None, name, " ", number(w, figure(w, 3)))
+            join(", " if i else None, name, " ", number(w, chosen(w)))
             for i, (name, w) in enumerate(zip(summary.classes, summary.class_weights, strict=True))
         ]
         items.append(("Weights of the classes in the loss", weights))

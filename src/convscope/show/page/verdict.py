@@ -5,10 +5,11 @@ Receives `Contents`, returns HTML. It repeats what the run's records say and jud
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from convscope.records import Evidence, Finding
-from convscope.show.page.contents import Contents
+from convscope.show.page.contents import Contents, causes
 from convscope.show.page.html import Child, Markup, join, number, tag
 from convscope.show.page.parts import more, tiles
 from convscope.show.page.words import chosen, count, duration, figure, percent, plural
@@ -88,10 +89,8 @@ def verdict(run: Contents) -> Markup:
         f" {_overview(run, word)}",
         class_="line",
     )
-    numbered = list(enumerate(run.findings, 1))
-    present = {finding.name for finding in run.findings}
-    roots = [(place, finding) for place, finding in numbered if finding.cause not in present or finding.cause == finding.name]
-    cards = [_card(place, finding, numbered) for place, finding in roots]
+    of = causes(run.findings)
+    cards = [_card(place, run.findings, of) for place, cause in enumerate(of) if cause is None]
     unchecked = more(
         f"{plural(len(run.not_checked), 'rule')} could not be checked",
         tag("ul", [tag("li", tag("code", item.name), f": {item.why}") for item in run.not_checked]),
@@ -117,49 +116,46 @@ def _overview(run: Contents, word: str) -> str:
     return f"{plural(len(run.findings), 'finding')}{over}{where}."
 
 
-def _card(place: int, finding: Finding, numbered: Sequence[tuple[int, Finding]]) -> Markup:
+def _card(place: int, findings: Sequence[Finding], of: Sequence[int | None]) -> Markup:
     """A finding, and below it those that follow from it."""
-    following = [
-        _card(other, found, [pair for pair in numbered if pair[0] != place])
-        for other, found in numbered
-        if found.cause == finding.name and other != place
-    ]
-    place_of = f"in {finding.where}, " if finding.where else ""
-    change = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in (finding.fix.change or {}).items())
-    return tag(
-        "li",
+    finding = findings[place]
+    following = [_card(other, findings, of) for other, cause in enumerate(of) if cause == place]
+    rule = f"{WORDS[finding.severity]} · {finding.name.replace('_', ' ')}"
+    evidence = [tag("div", tag("dt", item.name), tag("dd", _evidence(item))) for item in finding.evidence]
+    change = _options(finding.fix.change)
+    card = tag(
+        "article",
+        tag("p", tag("span", str(place + 1), class_=f"badge {finding.severity}"), tag("span", rule, class_="rule"), class_="top"),
+        tag("h3", finding.message),
         tag(
-            "article",
-            tag(
-                "p",
-                tag("span", str(place), class_=f"badge {finding.severity}"),
-                tag("span", f"{WORDS[finding.severity]} · {finding.name.replace('_', ' ')}", class_="rule"),
-                class_="top",
-            ),
-            tag("h3", finding.message),
-            tag(
-                "p",
-                f"{place_of}from step ".capitalize() if not finding.where else f"In {finding.where}, from step ",
-                number(finding.step, count(finding.step)),
-                class_="muted",
-            ),
-            tag("dl", [tag("div", tag("dt", item.name), tag("dd", _evidence(item))) for item in finding.evidence], class_="evidence")
-            if finding.evidence
-            else None,
-            tag("p", tag("b", "What to do: "), finding.fix.text, [" ", tag("code", change)] if change else None, class_="fix"),
-            tag("p", f"Source of the rule: {finding.source}", class_="source") if finding.source else None,
+            "p",
+            f"In {finding.where}, from" if finding.where else "From",
+            " step ",
+            number(finding.step, count(finding.step)),
+            class_="muted",
         ),
-        [tag("p", "What follows from it", class_="follows"), tag("ol", following, class_="findings")] if following else None,
+        tag("dl", evidence, class_="evidence") if evidence else None,
+        tag("p", tag("b", "What to do: "), finding.fix.text, [" ", tag("code", change)] if change else None, class_="fix"),
+        tag("p", f"Source of the rule: {finding.source}", class_="source") if finding.source else None,
     )
+    below = [tag("p", "What follows from it", class_="follows"), tag("ol", following, class_="findings")] if following else None
+    return tag("li", card, below)
+
+
+def _options(change: Mapping[str, Any] | None) -> str:
+    """A change of settings as options of `convscope train`."""
+    said = []
+    for key, value in (change or {}).items():
+        option = key.replace("_", "-")
+        said.append(f"--{option}" if value is True else f"--no-{option}" if value is False else f"--{option} {value}")
+    return " ".join(said)
 
 
 def _evidence(item: Evidence) -> Child:
     unit = f" {item.unit}" if item.unit else ""
-    return (
-        item.value
-        if isinstance(item.value, str)
-        else join(number(item.value, count(item.value) if isinstance(item.value, int) else chosen(item.value)), unit)
-    )
+    if isinstance(item.value, str):
+        return item.value + unit
+    return join(number(item.value, count(item.value) if isinstance(item.value, int) else chosen(item.value)), unit)
 
 
 def overview(run: Contents) -> Markup:
