@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -556,6 +556,30 @@ class NetworkSummary:
         """The sum of a numeric column over all layers."""
         return sum(int(getattr(row, column)) for row in self.rows)
 
+    def __str__(self) -> str:
+        """The table as text, one line a layer, with every way of counting work under its own name."""
+        counts = ("parameters", "macs", "macs_with_bias", "flops", "real_products", "input_grid_products")
+        header = ("layer", "kind", "output", "parameters", "MACs", "MACs + bias", "FLOPs", "real products", "input grid", "")
+        lines = [
+            (row.name, row.kind, "×".join(map(str, row.output_shape)), *(f"{getattr(row, count):,}" for count in counts), row.note)
+            for row in self.rows
+        ]
+        lines.append(("total", "", "", *(f"{self.total(count):,}" for count in counts), ""))
+        title = f"{self.model} for one image of {'×'.join(map(str, self.input_shape))} (C×H×W)"
+        return f"{title}\n{text_table(header, lines, right=range(3, 9))}"
+
+
+def text_table(header: Sequence[str], lines: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:
+    """Columns set side by side, under a rule; the columns numbered in `right` end at the same place."""
+    widths = [max(len(line[column]) for line in (header, *lines)) for column in range(len(header))]
+    aligned = set(right)
+
+    def row(line: Sequence[str]) -> str:
+        cells = zip(line, widths, strict=True)
+        return "  ".join(cell.rjust(width) if column in aligned else cell.ljust(width) for column, (cell, width) in enumerate(cells)).rstrip()
+
+    return "\n".join([row(header), "─" * len(row(header)), *map(row, lines)])
+
 
 # ---------------------------------------------------------------- executed networks and traces
 
@@ -603,6 +627,7 @@ class ModuleCall:
     Attributes:
         module, kind: its qualified name and class; depth: nesting, 0 for the outermost.
         repeat: how often the same module had been called before.
+        start: how many operations had been recorded when it began.
         leaf: whether it has no modules inside.
         nodes: indices of the operations that it ran itself (not through modules inside it).
         output: name of the operation whose output it returned, "" when it returned no traced tensor.
@@ -613,6 +638,7 @@ class ModuleCall:
     kind: str
     depth: int
     repeat: int
+    start: int
     leaf: bool
     nodes: tuple[int, ...]
     output: str
@@ -626,7 +652,7 @@ class Network:
     Attributes:
         model: class name.
         nodes: every operation on data in the order of execution; the first is "input", the image as the network received it.
-        calls: every call of a module, in the order in which they returned.
+        calls: every call of a module, in the order in which they began.
         output: name of the operation that gave the result.
         decisions: where the network looked at a value to decide what to do next; empty when it does the same for every image.
     """
