@@ -1,1 +1,58 @@
-"""convscope: train convolutional networks and see exactly what happens inside them."""
+"""convscope: train convolutional networks on your images and see exactly what happens inside them.
+
+The public names, each loaded when it is first used, so that `import convscope` costs nothing:
+
+    import convscope as cs
+    data = cs.load_data("mnist")
+    learner = cs.Learner(data, cs.simple_cnn(), seed=0)
+    learner.fit_one_cycle(5, lr_max=0.1)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from convscope.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from convscope.arithmetic import kernels as kernels
+    from convscope.arithmetic import summary as summary
+    from convscope.data import DataLoaders as DataLoaders
+    from convscope.data import load_data as load_data
+    from convscope.errors import ConvscopeError as ConvscopeError
+    from convscope.nn import simple_cnn as simple_cnn
+    from convscope.nn import small_resnet as small_resnet
+    from convscope.train.callback import Callback as Callback
+    from convscope.train.callback import CancelFit as CancelFit
+    from convscope.train.callbacks import EarlyStopping as EarlyStopping
+    from convscope.train.learner import Learner as Learner
+    from convscope.train.recorder import Recorder as Recorder
+
+# Each public name and the module that defines it; tests/contracts pins the list.
+_HOMES = {
+    "Callback": "convscope.train.callback",
+    "CancelFit": "convscope.train.callback",
+    "ConvscopeError": "convscope.errors",
+    "DataLoaders": "convscope.data",
+    "EarlyStopping": "convscope.train.callbacks",
+    "Learner": "convscope.train.learner",
+    "Recorder": "convscope.train.recorder",
+    "kernels": "convscope.arithmetic",
+    "load_data": "convscope.data",
+    "simple_cnn": "convscope.nn",
+    "small_resnet": "convscope.nn",
+    "summary": "convscope.arithmetic",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'convscope' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

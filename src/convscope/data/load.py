@@ -25,6 +25,9 @@ from convscope.data.sources import list_source
 from convscope.errors import DataError, UsageError
 from convscope.records import DataSummary, SkippedFile
 
+BATCH_SIZE = 512  # the book's, after its lesson that 64 is unstable
+LEAST_BATCH_SIZE = 8  # below, the statistics of batch norm become too noisy
+BATCHES_AN_EPOCH = 20  # at least, where the data is small; 5 epochs are then 100 steps
 MOST_LISTED = 10  # skipped files in the message of --strict; all of them are in skipped_files.csv without it
 
 
@@ -43,7 +46,7 @@ class _Found:
 
 def load_data(
     source: str | Path,
-    batch_size: int = 512,
+    batch_size: int | None = None,
     *,
     image_size: int | None = None,
     valid_pct: float = 0.2,
@@ -57,7 +60,7 @@ def load_data(
 
     Args:
         source: "mnist" (shipped with the package), a folder of images, or a CSV of path,label.
-        batch_size: images of a batch.
+        batch_size: images of a batch; None takes 512, or halves it until an epoch has at least 20 batches (but takes no fewer than 8).
         image_size: height and width in pixels; None keeps MNIST's 28 and takes the median shorter side of other images, at most 224.
         valid_pct: share of the images set aside for validation where folders or CSV do not say.
         augment: shift, rotate, scale and flip training images; None means no for MNIST and yes for others; an `Augment` sets the strengths.
@@ -77,14 +80,22 @@ def load_data(
         >>> load_data("mnist")
         DataLoaders(mnist: 60,000 training + 10,000 validation images of 1x28x28, 10 classes, batches of 512)
     """
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch_size={batch_size} is no number of images. Give 1 or more.")
     if class_weights not in ("none", "auto"):
         raise UsageError(f"class_weights={class_weights!r} is not known. Use 'auto' or 'none'.")
     found = _mnist(image_size) if str(source) == "mnist" else _files(list_source(source), image_size, valid_pct, seed)
     if strict and found.skipped:
         raise _refusal(found)
-    return _loaders(found, batch_size, augment, seed, class_weights == "auto", device)
+    return _loaders(found, batch_size or _fitting_batch_size(len(found.splits["train"])), augment, seed, class_weights == "auto", device)
+
+
+def _fitting_batch_size(images: int) -> int:
+    """The default size of a batch: small data need small batches, or a few epochs would be only a handful of steps."""
+    size = BATCH_SIZE
+    while size > LEAST_BATCH_SIZE and images // size < BATCHES_AN_EPOCH:
+        size //= 2
+    return size
 
 
 def _loaders(

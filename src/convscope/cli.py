@@ -1,0 +1,239 @@
+"""The command line: one function per verb, each a few lines over the library.
+
+Every import that brings in torch stands inside its verb, so that `convscope --help` answers at once. Progress and messages go to stderr; with
+`--json` the last line of stdout is one JSON object. Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from convscope.errors import ConvscopeError, UsageError
+from convscope.version import VERSION
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train convolutional networks on your images and see exactly what happens inside them.\n\nBegin with: convscope train mnist",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/mnist-001.")]
+
+
+def main() -> None:
+    """Run the command line; errors become one clear message on stderr and an exit code."""
+    try:
+        app(prog_name="convscope")
+    except ConvscopeError as error:
+        _fail(str(error), 130 if type(error).__name__ == "InterruptedRun" else 2 if isinstance(error, UsageError) else 1)
+    except KeyboardInterrupt:
+        _fail("Interrupted.", 130)
+    except BrokenPipeError:  # the reader of our stdout has gone, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        _fail(
+            f"Something unexpected went wrong in convscope itself: {type(error).__name__}: {error}\nSet CONVSCOPE_DEBUG=1 and run again to see where.",
+            1,
+        )
+
+
+def _fail(message: str, code: int) -> None:
+    if os.environ.get("CONVSCOPE_DEBUG") == "1":
+        traceback.print_exc()
+    print(f"convscope: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    from convscope.records import to_json
+
+    print(json.dumps(to_json(value), ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"convscope {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    data: Annotated[str | None, typer.Argument(metavar="DATA", help="mnist, a folder of images, or a CSV file of path,label.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="simple_cnn or small_resnet; unless given, simple_cnn for mnist and small_resnet otherwise.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 5,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step; unless given, 512, or fewer for small data.")] = None,
+    lr: Annotated[str, typer.Option(metavar="auto|FLOAT", help="Highest learning rate of 1cycle; auto asks the finder.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Every random choice comes from it.")] = 0,
+    image_size: Annotated[int | None, typer.Option(help="Pixels a side; unless given, the data's median, at most 224.")] = None,
+    valid_pct: Annotated[float, typer.Option(help="Share held out for validation where the data has no split of its own.")] = 0.2,
+    augment: Annotated[
+        bool | None,
+        typer.Option("--augment/--no-augment", help="Shift, rotate, scale and flip; unless given, on for folders, off for mnist."),
+    ] = None,
+    class_weights: Annotated[str, typer.Option(metavar="auto|none", help="auto weighs rare classes more.")] = "none",
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at files that cannot be read instead of leaving them out.")] = False,
+    init_from: Annotated[Path | None, typer.Option(metavar="RUN|FILE", help="Start from the weights of another run.")] = None,
+    freeze_body: Annotated[bool, typer.Option("--freeze-body", help="With --init-from: train the last layer only.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(metavar="fp32|bf16|fp16", help="Arithmetic of the network.")] = "fp32",
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Deterministic algorithms only (needed on CUDA for a bit-exact resume).")
+    ] = False,
+    weight_decay: Annotated[float, typer.Option(help="Decoupled weight decay.")] = 0.01,
+    label_smoothing: Annotated[float, typer.Option(help="Share of each target spread over all classes.")] = 0.0,
+    clip_norm: Annotated[float | None, typer.Option(help="Scale gradients down to this norm.")] = None,
+    accumulate: Annotated[int, typer.Option(help="Batches whose gradients make one step.")] = 1,
+    out: Annotated[Path, typer.Option(help="The folder that holds runs.")] = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="The run's name; unless given, counted up: mnist-001.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an unfinished run, with its own settings.")] = None,
+    watch: Annotated[bool, typer.Option("--watch/--no-watch", help="Record every layer at every step.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Train a network on images and write a run directory with a page."""
+    from convscope.train.settings import TrainSettings
+
+    if resume is None and data is None:
+        raise UsageError("Say what to train on: convscope train mnist, convscope train FOLDER, or convscope train --resume RUN.")
+    settings = TrainSettings(
+        data=_place(data or ""),
+        model=model,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=_rate(lr),
+        seed=seed,
+        image_size=image_size,
+        valid_pct=valid_pct,
+        augment=augment,
+        class_weights=class_weights,
+        strict=strict,
+        init_from=str(init_from.absolute()) if init_from else None,
+        freeze_body=freeze_body,
+        device=device,
+        precision=precision,
+        deterministic=deterministic,
+        weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
+        clip_norm=clip_norm,
+        accumulate=accumulate,
+        watch=watch,
+    )
+    from convscope.train.runs import resume_run, train_run
+
+    result = resume_run(resume) if resume else train_run(settings, out, name)
+    if as_json:
+        _print_json(result)
+
+
+def _place(data: str) -> str:
+    """The data's path, absolute, so that the run can be resumed from another folder; "mnist" as it is."""
+    return data if data in ("", "mnist") else str(Path(data).absolute())
+
+
+def _rate(text: str) -> float | str:
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--lr {text} is no learning rate; give a number above 0, such as 0.1, or auto for the finder's.") from None
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory or weights file.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Image files, or folders of them.")],
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table to a CSV file instead.")] = None,
+) -> None:
+    """Say what is on images, with a trained run."""
+    from convscope.rundir import write_text
+    from convscope.train.predict import as_csv, as_table, image_files, load_classifier
+
+    files = image_files(paths)
+    predictions = list(load_classifier(run).predict_files(files))
+    if csv:
+        write_text(csv, as_csv(predictions))
+    else:
+        print(as_table(predictions))
+    failed = [p for p in predictions if p.error]
+    for prediction in failed:
+        print(f"convscope: {prediction.error}", file=sys.stderr)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command("lr-find")
+def lr_find(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="mnist, a folder of images, or a CSV file of path,label.")],
+    model: Annotated[str | None, typer.Option(help="simple_cnn or small_resnet.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    seed: Annotated[int, typer.Option(help="Every random choice comes from it.")] = 0,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the loss against the rate as a PNG file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Suggest a learning rate: a short mock training with a growing rate."""
+    from convscope.train.runs import find_rate
+    from convscope.train.settings import TrainSettings
+
+    found = find_rate(TrainSettings(data=data, model=model, batch_size=batch_size, seed=seed))
+    if plot:
+        found.plot().figure.savefig(plot, dpi=120, bbox_inches="tight")
+    if as_json:
+        _print_json({"suggestion": found.suggestion, "lrs": found.lrs, "losses": found.losses})
+    else:
+        print(f"{found.suggestion:.3g}")
+
+
+@app.command()
+def summary(
+    model: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run directory, or simple_cnn or small_resnet.")],
+    input_size: Annotated[str | None, typer.Option(metavar="C,H,W", help="Shape of an image, for a model by name.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show a network's layers, parameters and multiplications."""
+    from convscope.records import to_json
+    from convscope.train.describe import describe
+
+    table = describe(model, input_size)
+    if as_json:
+        _print_json({"schema": 1, **to_json(table)})
+    else:
+        print(table)
+
+
+@app.command()
+def report(run: RunArgument) -> None:
+    """Write a run's page again."""
+    from convscope.rundir import open_run
+    from convscope.show.page import write_report
+
+    print(write_report(open_run(run)))
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory or weights file.")],
+    onnx: Annotated[Path, typer.Option(metavar="FILE", help="The ONNX file to write.")],
+) -> None:
+    """Write a trained network as an ONNX file, normalisation included, and check it against PyTorch."""
+    from convscope.train.export import export_onnx
+
+    print(export_onnx(run, onnx))

@@ -1,0 +1,1 @@
+"""Training: the Learner and its loop, callbacks, schedules, checkpoints, and whole runs."""
