@@ -575,8 +575,8 @@ def text_table(header: Sequence[str], lines: Sequence[Sequence[str]], right: Ite
     aligned = set(right)
 
     def row(line: Sequence[str]) -> str:
-        cells = zip(line, widths, strict=True)
-        return "  ".join(cell.rjust(width) if column in aligned else cell.ljust(width) for column, (cell, width) in enumerate(cells)).rstrip()
+        cells = enumerate(zip(line, widths, strict=True))
+        return "  ".join(cell.rjust(width) if column in aligned else cell.ljust(width) for column, (cell, width) in cells).rstrip()
 
     return "\n".join([row(header), "─" * len(row(header)), *map(row, lines)])
 

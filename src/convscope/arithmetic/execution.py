@@ -252,15 +252,10 @@ def _network(model: str, recorder: _Recorder, output: int, keep_values: bool) ->
     names = _names(recorder)
     repeats: dict[str, int] = {}
     calls = []
-    repeat_of = {}
-    for number, call in enumerate(recorder.calls):
-        repeat_of[number] = repeats.get(call.name, 0)
-        repeats[call.name] = repeat_of[number] + 1
-    for number, call in enumerate(recorder.calls[1:], start=1):
+    for call in recorder.calls[1:]:
+        repeat = repeats[call.name] = repeats.get(call.name, -1) + 1
         out = names[call.output] if call.output is not None else ""
-        calls.append(
-            ModuleCall(call.name, call.kind, call.depth, repeat_of[number], call.start, call.leaf, tuple(call.steps), out, call.shape)
-        )
+        calls.append(ModuleCall(call.name, call.kind, call.depth, repeat, call.start, call.leaf, tuple(call.steps), out, call.shape))
     nodes = []
     for name, step in zip(names, recorder.steps, strict=True):
         call = recorder.calls[step.call]
