@@ -1,0 +1,220 @@
+"""What the network is, read from the graph that autograd recorded in one training pass and from its modules.
+
+Receives the module and its output; returns the numbers of a "network" observation. Functional activations are seen as well as modules, because both
+leave a node in the graph. A compiled or checkpointed part is one opaque node: nothing is claimed about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Value = float | int | str | bool | None
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+BATCH_NORMS = nn.modules.batchnorm._BatchNorm
+DROPOUTS = nn.modules.dropout._DropoutNd
+
+WEIGHTED = ("Convolution", "Addmm", "Mm", "Linear", "MkldnnConvolution", "SlowConv", "ThnnConv")
+POOLED = ("MaxPool", "AdaptiveMaxPool", "Amax")
+LINEAR = (
+    "View", "UnsafeView", "Reshape", "Flatten", "T", "Transpose", "Permute", "Squeeze", "Unsqueeze", "Expand", "Slice", "Select", "Cat", "Split",
+    "Stack", "Add", "Sub", "Div", "Neg", "Mean", "Sum", "AvgPool", "AdaptiveAvgPool", "NativeBatchNorm", "CudnnBatchNorm", "MiopenBatchNorm",
+    "NativeLayerNorm", "NativeGroupNorm", "Upsample", "ConstantPad", "ReflectionPad", "ReplicationPad", "ToCopy", "Clone", "Alias", "Copy",
+    "AsStrided", "NativeDropout", "FusedDropout", "MkldnnAvgPool", "Contiguous", "Narrow", "Unfold", "Movedim", "PixelShuffle", "BatchNorm",
+)  # fmt: skip
+MOST_NODES = 20_000  # of the graph; beyond it nothing is claimed
+
+
+@dataclass(slots=True)
+class Pairs:
+    """Pairs of weighted layers that feed each other: all, with only linear operations between, and with an activation between."""
+
+    all: int = 0
+    linear: int = 0
+    active: int = 0
+    first: str = ""
+    head: str = ""
+    names: dict[int, str] = field(default_factory=dict)
+
+
+def network_numbers(model: nn.Module, output: Tensor | None) -> dict[str, Value]:
+    """The numbers of the "network" observation (see `convscope.diagnose.observations`)."""
+    parameters = dict(model.named_parameters())
+    names = {id(parameter): name.rpartition(".")[0] or name for name, parameter in parameters.items()}
+    pairs = linear_pairs(output.grad_fn, names) if output is not None else Pairs()
+    head = pairs.head or _last_weighted(model)
+    head_weights = [p for name, p in parameters.items() if name.rpartition(".")[0] == head]
+    frozen = {name: p for name, p in parameters.items() if not p.requires_grad}
+    dropouts = [m.p for m in model.modules() if isinstance(m, DROPOUTS) and m.p > 0]
+    return {
+        "outputs": int(output.shape[1]) if output is not None and output.ndim > 1 else None,
+        "weights": sum(p.numel() for p in parameters.values()),
+        "trainable": sum(p.numel() for p in parameters.values() if p.requires_grad),
+        "head": head,
+        "head_trainable": any(p.requires_grad for p in head_weights) if head_weights else None,
+        "frozen_fresh": fresh_share(frozen) if frozen else None,
+        "batch_norms": sum(isinstance(m, BATCH_NORMS) for m in model.modules()),
+        "dropouts": len(dropouts),
+        "dropout": max(dropouts, default=0.0),
+        "pairs": pairs.all,
+        "linear_pairs": pairs.linear,
+        "active_pairs": pairs.active,
+        "linear_pair": pairs.first,
+    }
+
+
+def _last_weighted(model: nn.Module) -> str:
+    layers = [name for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]
+    return layers[-1] if layers else ""
+
+
+def linear_pairs(root: Any, names: dict[int, str]) -> Pairs:
+    """Walk the graph back from the output and look at what lies between weighted layers.
+
+    Args:
+        root: the output's grad_fn, or None.
+        names: layer name by id of its parameter.
+    """
+    found = Pairs()
+    weighted = [node for node in _nodes(root) if _is(node, WEIGHTED) and _is_layer(node)]
+    if not weighted:
+        return found
+    found.head = _name(weighted[0], names)
+    for node in weighted:
+        source, linear, active, pooled = _upstream(node)
+        if not (linear or active or pooled):
+            continue
+        found.all += 1
+        if linear:
+            found.linear += 1
+            found.first = f"{_name(source, names) or 'one layer'} and {_name(node, names) or 'the next'}"
+        elif active:
+            found.active += 1
+    return found
+
+
+def _nodes(root: Any) -> Iterator[Any]:
+    """Nodes of the graph, breadth first from the output."""
+    seen, wave = {root}, [root] if root is not None else []
+    while wave and len(seen) < MOST_NODES:
+        yield from wave
+        following = []
+        for node in wave:
+            for parent, _ in node.next_functions:
+                if parent is not None and parent not in seen:
+                    seen.add(parent)
+                    following.append(parent)
+        wave = following
+
+
+def _kind(node: Any) -> str:
+    name: str = node.name() if hasattr(node, "name") else type(node).__name__
+    return name.rpartition("::")[2].partition("Backward")[0]
+
+
+def _is(node: Any, kinds: tuple[str, ...]) -> bool:
+    kind = _kind(node)
+    return kind in kinds or (kinds is not WEIGHTED and any(kind.startswith(k) for k in kinds if len(k) > 3))
+
+
+def _data_edge(node: Any) -> Any:
+    """The node that computed the data (not the weight) of a weighted operation."""
+    place = 1 if _kind(node) == "Addmm" else 0
+    edges = node.next_functions
+    return edges[place][0] if len(edges) > place else None
+
+
+def _weight(node: Any) -> Any:
+    """The parameter of a weighted operation, or None when it is frozen or computed."""
+    place = 2 if _kind(node) == "Addmm" else 1
+    edges = node.next_functions
+    edge = edges[place][0] if len(edges) > place else None
+    for _ in range(4):
+        if edge is None or hasattr(edge, "variable"):
+            break
+        edge = edge.next_functions[0][0] if edge.next_functions else None
+    return getattr(edge, "variable", None)
+
+
+def _is_layer(node: Any) -> bool:
+    """A matrix product of two activations (attention) is no layer."""
+    return _kind(node) not in ("Mm",) or _weight(node) is not None
+
+
+def _name(node: Any, names: dict[int, str]) -> str:
+    weight = _weight(node)
+    return names.get(id(weight), "") if weight is not None else ""
+
+
+def _upstream(node: Any) -> tuple[Any, bool, bool, bool]:
+    """(the nearest weighted layer reached by linear operations only, whether there is one, whether an activation, whether a max pooling is met)."""
+    stack, seen = [_data_edge(node)], set()
+    source, active, pooled = None, False, False
+    while stack and len(seen) < MOST_NODES:
+        at = stack.pop()
+        if at is None or at in seen:
+            continue
+        seen.add(at)
+        if _is(at, WEIGHTED):
+            source = source if source is not None else at
+        elif _is(at, POOLED):
+            pooled = True
+        elif _is(at, LINEAR) or (_kind(at) == "Mul" and sum(edge is not None for edge, _ in at.next_functions) == 1):
+            stack += [parent for parent, _ in at.next_functions]
+        elif not hasattr(at, "variable"):
+            active = True
+    return source, source is not None, active, pooled
+
+
+def fresh_share(weights: dict[str, Tensor]) -> float:
+    """Share of these weights that look as if just drawn at random: the spread of a usual initialisation and the shape of its distribution.
+
+    Args:
+        weights: by name; one-dimensional ones (biases, normalisation) are not judged.
+
+    Returns:
+        0..1; 0 when nothing can be judged.
+    """
+    total, fresh = 0, 0
+    for weight in weights.values():
+        if weight.ndim < 2 or weight.numel() < 64:
+            continue
+        total += weight.numel()
+        fresh += weight.numel() * _looks_fresh(weight.detach())
+    return fresh / total if total else 0.0
+
+
+def _looks_fresh(weight: Tensor) -> bool:
+    values = weight.reshape(-1)[:200_000].float()
+    std, mean = float(values.std(unbiased=False)), float(values.mean())
+    if std == 0:
+        return True
+    kurtosis = float((((values - mean) / std) ** 4).mean())
+    noise = 4 / values.numel() ** 0.5
+    uniform, normal = abs(kurtosis - 1.8) < 0.05 + noise, abs(kurtosis - 3.0) < 0.1 + 1.3 * noise
+    fan_in, fan_out = weight[0].numel(), weight.numel() // weight.shape[1]
+    usual = [(scale / fan) ** 0.5 for scale in (1 / 3, 1.0, 2.0) for fan in (fan_in, fan_out)] + [(2 / (fan_in + fan_out)) ** 0.5, 0.01, 0.02, 0.05, 0.1, 1.0]
+    return (uniform or normal) and any(abs(std / scale - 1) < 0.02 + noise for scale in usual)
+
+
+def first_tensor(output: Any) -> Tensor | None:
+    """The first floating point tensor of a module's output or input (tuples, lists and dicts are searched)."""
+    if isinstance(output, Tensor):
+        return output if output.is_floating_point() else None
+    if isinstance(output, dict):
+        output = list(output.values())
+    if isinstance(output, list | tuple):
+        for part in output:
+            found = first_tensor(part)
+            if found is not None:
+                return found
+    return None
+
+
+def in_graph(output: Tensor | None) -> bool:
+    """Whether a backward pass could follow."""
+    return output is not None and output.requires_grad and torch.is_grad_enabled()

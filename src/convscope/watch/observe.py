@@ -1,0 +1,127 @@
+"""Observer: what the rules need beyond statistics, seen from the outside of a training loop.
+
+Receives five kinds of event from a Watcher (a pass of the outermost module begins and ends, an optimiser is about to step and has stepped, the run
+ends) and listens to losses itself; hands out Observations. It changes nothing that it observes: no random numbers, no gradients, no flags, and its
+hooks are taken off by `close`. What it computes stays on the device until the steps of the schedule.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+
+from convscope.diagnose.observations import scheduled
+from convscope.records import Observation
+from convscope.watch.deferred import Deferred
+from convscope.watch.graph_facts import first_tensor, network_numbers
+from convscope.watch.loss_spy import LossCall, LossSpy
+from convscope.watch.observe_batch_norm import BatchNormWatch
+from convscope.watch.observe_loss import look_at_loss_input
+from convscope.watch.observe_passes import PassWatch
+from convscope.watch.observe_weights import FILTER_STEPS, WeightWatch
+
+
+class Observer:
+    """Makes Observations of one model's training.
+
+    Args:
+        model: the outermost module.
+        emit: receives each observation, at scheduled steps and at `close`.
+        spy: whether to listen to losses here (otherwise the owner calls `loss_called`).
+
+    Example:
+        >>> observer = Observer(model, log.observe)
+        >>> model.register_forward_pre_hook(lambda m, args: observer.forward_begin(args))
+        >>> model.register_forward_hook(lambda m, args, output: observer.forward_end(output))
+        >>> # and from optimizer step hooks: observer.step_begin(optimizer), observer.step_end(optimizer)
+        >>> observer.close()
+    """
+
+    def __init__(self, model: nn.Module, emit: Callable[[Observation], None], *, spy: bool = True) -> None:
+        self.steps = 0
+        self._model = model
+        self._deferred = Deferred()
+        self._emit = emit
+        self._weights = WeightWatch(model, self._deferred, emit)
+        self._passes = PassWatch(model, self._deferred, emit)
+        self._norms = BatchNormWatch(model, self._deferred, emit)
+        self._described = self._looked = False
+        self._depth = 0
+        self._spy = LossSpy(self.loss_called) if spy else None
+        if self._spy is not None:
+            self._spy.__enter__()
+
+    # ------------------------------------------------------------ events
+
+    def forward_begin(self, inputs: object) -> None:
+        """A pass of the outermost module begins; `inputs` are its positional arguments (or keyword ones)."""
+        with _quiet():
+            if not self._looked and torch.is_grad_enabled():
+                self._looked = True
+                self._weights.look_at_filters(0)
+            self._passes.begin(inputs, self.steps)
+            self._norms.begin(self.steps)
+
+    def forward_end(self, output: object) -> None:
+        """The pass ends."""
+        self._norms.end(self.steps)
+        tensor = first_tensor(output)
+        if not self._described and tensor is not None and tensor.grad_fn is not None:
+            self._described = True
+            self._emit(Observation(self.steps, "network", "", network_numbers(self._model, tensor)))
+        self._passes.end(output)
+
+    def loss_called(self, call: LossCall) -> None:
+        """A loss was computed."""
+        with _quiet():
+            if scheduled(self.steps) and call.input.requires_grad:
+                look_at_loss_input(call, self.steps, self._deferred, self._emit)
+            self._passes.loss_called(call)
+
+    def step_begin(self, optimizer: torch.optim.Optimizer) -> None:
+        """An optimiser is about to step."""
+        with _quiet():
+            self._passes.stepping(self.steps)
+            self._weights.step_begin(optimizer, self.steps, self._passes.train_passes)
+
+    def step_end(self, optimizer: torch.optim.Optimizer, *, counts: bool = True) -> None:
+        """An optimiser has stepped; `counts` is False for a second optimiser in the same step."""
+        with _quiet():
+            self._weights.step_end(optimizer, self.steps)
+            if not counts:
+                return
+            if self.steps in FILTER_STEPS:
+                self._weights.look_at_filters(self.steps)
+            if scheduled(self.steps) or self._deferred.crowded:
+                self._write(self.steps)
+            self.steps += 1
+
+    def flush(self) -> None:
+        """Read what waits and emit it, because somebody wants to know now."""
+        with _quiet():
+            self._passes.finish(self.steps)
+            self._write(max(0, self.steps - 1))
+
+    def close(self) -> None:
+        """Emit what is left and take every hook off. Safe to call twice."""
+        if self._spy is not None:
+            self._spy.__exit__()
+            self._spy = None
+            self.flush()
+        self._weights.close()
+        self._norms.close()
+
+    def _write(self, step: int) -> None:
+        self._deferred.flush()
+        self._weights.write(step)
+        self._passes.write(step)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Compute without recording a graph and in the tensors' own precision."""
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield

@@ -1,0 +1,131 @@
+"""Observations about the loss: what it receives, the labels, and how many answers are right.
+
+Receives LossCalls; makes "loss_input" observations and, for each pass of the network, an Answers tensor that the pass keeps until it is known whether
+it was training or evaluation. Nothing is copied to the host here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convscope.records import Observation
+from convscope.watch.deferred import Deferred, Numbers
+from convscope.watch.loss_spy import LossCall
+
+MOST_ROWS = 1024  # of a batch, looked at
+MOST_CLASSES = 1000  # counted one by one
+HUGE = 1e9  # distances beyond it say nothing more
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Sums over one batch, on the device.
+
+    Attributes:
+        counts: images, sum of losses, right answers, labels that were the second choice; then answers per class, then labels per class.
+        classes: number of possible answers.
+    """
+
+    counts: Tensor
+    classes: int
+
+
+def answers(call: LossCall) -> Answers | None:
+    """Count right answers and labels, when input and target are those of a classification; else None."""
+    scores, target = call.input.detach()[:MOST_ROWS], call.target.detach()[:MOST_ROWS]
+    if scores.ndim > 2 and scores.shape[2:].numel() == 1:
+        scores = scores.flatten(1)
+    if scores.ndim != 2 or not 1 <= scores.shape[1] <= MOST_CLASSES or scores.shape[0] == 0:
+        return None
+    if not target.is_floating_point() and target.ndim == 1 and scores.shape[1] > 1:
+        labels, classes = target.long(), scores.shape[1]
+    elif call.name == "binary_cross_entropy_with_logits" and scores.shape[1] == 1 and target.numel() == scores.shape[0]:
+        scores, labels, classes = torch.cat([torch.zeros_like(scores), scores], 1), (target.reshape(-1) > 0.5).long(), 2
+    elif target.shape == scores.shape and scores.shape[1] > 1 and call.name != "cross_entropy":
+        labels, classes = target.argmax(1), scores.shape[1]
+    else:
+        return None
+    with torch.no_grad():
+        valid = (labels >= 0).float()  # ignore_index is negative
+        labels = labels.clamp(0, classes - 1)
+        said = scores.argmax(1)
+        above = (scores > scores.gather(1, labels[:, None])).sum(1)
+        right = (said == labels).float() * valid
+        second = (above == 1).float() * (1 - right) * valid
+        images = valid.sum()
+        loss = call.result.detach().float().mean() * images
+        zeros = torch.zeros(2 * classes, device=scores.device)
+        spread = zeros.scatter_add(0, torch.cat([said, labels + classes]), torch.cat([valid, valid]))
+        return Answers(torch.cat([torch.stack([images, loss, right.sum(), second.sum()]), spread]), classes)
+
+
+def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Callable[[Observation], None]) -> None:
+    """Measure what a loss received, and emit it as a "loss_input" observation when it is read."""
+    values, target = call.input.detach(), call.target.detach()
+    if not values.is_floating_point() or values.numel() == 0 or target.numel() == 0:
+        return
+    rows = values.movedim(1, -1).reshape(-1, values.shape[1]) if values.ndim > 2 else values.reshape(len(values) if values.ndim else 1, -1)
+    columns_whole = values.ndim == 2 and len(values) <= MOST_ROWS
+    rows, aims = rows[:MOST_ROWS].float(), target.reshape(-1)[: MOST_ROWS * 16].float()
+    with torch.no_grad():
+        powers = rows.exp()
+        zero = torch.zeros((), device=rows.device)
+        figures = torch.stack(
+            [
+                rows.amin(),
+                rows.amax(),
+                (rows.sum(1) - 1).abs().amax(),
+                (rows.sum(0) - 1).abs().amax() if columns_whole else zero + HUGE,
+                (powers.sum(1) - 1).abs().amax(),
+                (powers.sum(0) - 1).abs().amax() if columns_whole else zero + HUGE,
+                (rows == 0).float().mean(),
+                aims.amin(),
+                aims.amax(),
+                (aims == aims.round()).all().float(),
+                (target.float().reshape(len(rows), -1).sum(1) - 1).abs().amax() if target.shape == values.shape and values.ndim == 2 and columns_whole else zero + HUGE,
+                call.result.detach().float().mean(),
+            ]
+        ).nan_to_num(nan=HUGE, posinf=HUGE, neginf=-HUGE)
+    facts: dict[str, float | int | str | bool | None] = {
+        "training": call.input.requires_grad and torch.is_grad_enabled(),
+        "rows": int(values.shape[0]) if values.ndim else 1,
+        "classes": int(values.shape[1]) if values.ndim >= 2 else None,
+        "shapes": f"{_shape(values)} and {_shape(target)}",
+        "same_shape": values.shape == target.shape,
+    }
+    name, index = call.name, not target.is_floating_point()  # the closure keeps no tensor alive
+
+    def receive(numbers: Numbers) -> None:
+        low, high, row, column, log_row, log_column, zeros, aim_low, aim_high, whole, aim_row, loss = numbers
+        kind = "index" if index else "probability" if aim_row < 1e-3 and aim_low >= 0 else "whole" if whole else "real"
+        emit(
+            Observation(
+                step,
+                "loss_input",
+                name,
+                {
+                    **facts,
+                    "row_sum_gap": row,
+                    "column_sum_gap": column,
+                    "log_gap": log_row,
+                    "log_column_gap": log_column,
+                    "lowest": low,
+                    "highest": high,
+                    "zeros": zeros,
+                    "target": kind,
+                    "target_lowest": aim_low,
+                    "target_highest": aim_high,
+                    "loss": loss,
+                },
+            )
+        )
+
+    deferred.add(figures, receive)
+
+
+def _shape(tensor: Tensor) -> str:
+    return " × ".join(map(str, tensor.shape)) or "1"

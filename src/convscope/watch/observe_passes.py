@@ -1,0 +1,316 @@
+"""Observations about passes of the network: training or evaluation, in which mode, on which images, with what result.
+
+Receives the beginning and end of each outermost forward pass and the losses in between; makes "modes", "input", "labels", "fit", "validation" and
+"identity" observations. A pass is training when a backward pass reached its output before the next optimiser step; everything else evaluates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from convscope.diagnose.observations import scheduled
+from convscope.records import Observation
+from convscope.watch.deferred import Deferred, Numbers
+from convscope.watch.graph_facts import BATCH_NORMS, DROPOUTS, NORMS, first_tensor
+from convscope.watch.identity import Identity, hashes_of
+from convscope.watch.loss_spy import LossCall
+from convscope.watch.observe_loss import Answers, answers
+
+Emit = Callable[[Observation], None]
+MOST_PENDING = 64  # passes that wait for a backward pass
+INPUT_STEPS = (0, 1, 2, 20)  # steps at which the images' scale is measured
+MOST_IMAGES, MOST_CHANNELS = 64, 4  # for the images' scale
+EVERY_PASS_UNTIL, THEN_EVERY = 64, 4  # training passes whose answers are counted
+
+
+@dataclass(slots=True)
+class Pass:
+    """One forward pass of the network."""
+
+    step: int
+    network_training: bool
+    norms_training: bool
+    exempt: bool
+    hashes: Tensor | None
+    backward: bool = False
+    answers: list[Answers] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums of Answers on the host."""
+
+    images: float = 0.0
+    loss: float = 0.0
+    right: float = 0.0
+    second: float = 0.0
+    said: list[float] = field(default_factory=list)
+    labels: list[float] = field(default_factory=list)
+
+    def add(self, numbers: Numbers, classes: int) -> None:
+        """Add one batch's counts."""
+        self.images, self.loss = self.images + numbers[0], self.loss + numbers[1]
+        self.right, self.second = self.right + numbers[2], self.second + numbers[3]
+        self.said = _sum(self.said, numbers[4 : 4 + classes])
+        self.labels = _sum(self.labels, numbers[4 + classes :])
+
+
+@dataclass(slots=True)
+class _Modes:
+    train_passes: int = 0
+    train_in_eval: int = 0
+    streak: int = 0
+    since: int = 0
+    eval_passes: int = 0
+    eval_in_train: int = 0
+    eval_since: int = 0
+    norm_in_train: bool = False
+
+
+class PassWatch:
+    """Watches the outermost forward passes of one model.
+
+    Args:
+        model: the watched model.
+        deferred: where small results wait.
+        emit: receives observations.
+    """
+
+    def __init__(self, model: nn.Module, deferred: Deferred, emit: Emit) -> None:
+        self._deferred, self._emit = deferred, emit
+        self._model = model
+        self._norms = [m for m in model.modules() if isinstance(m, BATCH_NORMS)]
+        self._drops = [m for m in model.modules() if isinstance(m, DROPOUTS) and m.p > 0]
+        self._pending: list[Pass] = []
+        self._now: Pass | None = None
+        self._modes, self._fit, self._evaluation = _Modes(), Tally(), Tally()
+        self._evaluated_in_training: list[float] = [0.0, 0.0]  # images found among the training images, images looked at
+        self._phase_passes = 0
+        self._label_batches: list[tuple[float, float]] = []
+        self._labels: list[float] = []
+        self._label_count = [0, 0.0, 0.0]  # batches, sum of their entropies, sum of their sizes
+        self.identity = Identity()
+        self._normalised_inside = _begins_with_norm(model)
+
+    @property
+    def train_passes(self) -> int:
+        """Passes that were followed by a backward pass."""
+        return self._modes.train_passes
+
+    # ------------------------------------------------------------ passes
+
+    def begin(self, inputs: object, step: int) -> None:
+        """A pass begins."""
+        images = first_tensor(inputs)
+        hashes = hashes_of(images) if images is not None else None
+        norms = any(m.training for m in self._norms)
+        exempt = not torch.is_grad_enabled() and any(m.momentum is None for m in self._norms)  # averaging anew, as swa_utils.update_bn does
+        self._now = Pass(step, self._model.training, norms, exempt, hashes)
+        if torch.is_grad_enabled():
+            self._pending.append(self._now)
+            if step in INPUT_STEPS and images is not None and self._model.training:
+                self._measure_input(images, step)
+            if len(self._pending) > MOST_PENDING:
+                self._evaluated(self._pending.pop(0))
+
+    def end(self, output: object) -> None:
+        """The pass ends; learn later whether a backward pass follows."""
+        current, tensor = self._now, first_tensor(output)
+        if current is None or tensor is None:
+            return
+        if tensor.requires_grad:
+
+            def reached(_: Tensor) -> None:
+                current.backward = True
+
+            tensor.register_hook(reached)
+        elif not torch.is_grad_enabled():
+            self._evaluated(current)
+
+    def loss_called(self, call: LossCall) -> None:
+        """A loss was computed on the output of the current pass."""
+        current = self._now
+        if current is None or current.answers:
+            return
+        training = current in self._pending and current.network_training
+        if training and self.train_passes > EVERY_PASS_UNTIL and self.train_passes % THEN_EVERY:
+            return
+        counted = answers(call)
+        if counted is None:
+            return
+        current.answers.append(counted)
+        if current not in self._pending:
+            self._count_evaluation(counted)
+
+    def stepping(self, step: int) -> None:
+        """An optimiser is about to step: what waits is training if a backward pass reached it, else evaluation."""
+        pending, self._pending = self._pending, []
+        if pending and not any(p.backward for p in pending):
+            pending[-1].backward = True  # the loss was not computed from the network's first output
+        if pending and self._phase_passes:
+            self._close_evaluation(pending[-1].step)
+        for one in pending:
+            if one.backward:
+                self._trained(one)
+            else:
+                self._evaluated(one)
+        if pending and any(not p.backward for p in pending):
+            self._close_evaluation(step)
+
+    def finish(self, step: int) -> None:
+        """The run ends, or is looked at: an evaluation that is under way counts."""
+        if self._phase_passes:
+            self._close_evaluation(step)
+
+    # ------------------------------------------------------------ what a pass was
+
+    def _trained(self, one: Pass) -> None:
+        modes = self._modes
+        modes.train_passes += 1
+        if not one.network_training and (self._norms or self._drops):
+            modes.train_in_eval += 1
+            modes.since = modes.since if modes.streak else one.step
+            modes.streak += 1
+        else:
+            modes.streak = 0
+        if one.hashes is not None:
+            self._deferred.add(one.hashes, self.identity.trained)
+        for counted in one.answers:
+            self._deferred.add(counted.counts, lambda numbers, classes=counted.classes: self._count_training(numbers, classes))
+
+    def _evaluated(self, one: Pass) -> None:
+        if one.step == 0 and not self._modes.train_passes:
+            return  # a look at the untrained network
+        self._phase_passes += 1
+        self._modes.eval_passes += 1
+        in_training = one.norms_training or (one.network_training and bool(self._drops))
+        step = one.step
+
+        def receive(found: Numbers) -> None:
+            known = self.identity.known(found)
+            self._evaluated_in_training[0] += known
+            self._evaluated_in_training[1] += len(found)
+            if in_training and not one_exempt and one_training and known < 0.5 * max(1, len(found)):
+                self._note_eval_in_train(step, norms)
+
+        one_exempt, one_training, norms = one.exempt, one.network_training, one.norms_training
+        if one.hashes is not None:
+            self._deferred.add(one.hashes, receive)
+        for counted in one.answers:
+            self._count_evaluation(counted)
+
+    def _note_eval_in_train(self, step: int, norms: bool) -> None:
+        modes = self._modes
+        modes.eval_since = modes.eval_since if modes.eval_in_train else step
+        modes.eval_in_train += 1
+        modes.norm_in_train = norms
+
+    def _count_training(self, numbers: Numbers, classes: int) -> None:
+        self._fit.add(numbers, classes)
+        labels = numbers[4 + classes :]
+        if sum(labels):
+            self._labels = _sum(self._labels, labels)
+            self._label_count[0] += 1
+            self._label_count[1] += entropy(labels)
+            self._label_count[2] += sum(labels)
+
+    def _count_evaluation(self, counted: Answers) -> None:
+        self._deferred.add(counted.counts, lambda numbers: self._evaluation.add(numbers, counted.classes))
+
+    def _close_evaluation(self, step: int) -> None:
+        self._phase_passes = 0
+
+        def write(_: Numbers) -> None:
+            tally, (known, looked_at) = self._evaluation, self._evaluated_in_training
+            self._evaluation, self._evaluated_in_training = Tally(), [0.0, 0.0]
+            self._emit(Observation(step, "validation", "", _validation_numbers(tally, known, looked_at)))
+            self._write_modes(step)
+
+        self._deferred.add_known([], write)
+
+    # ------------------------------------------------------------ writing
+
+    def write(self, step: int) -> None:
+        """Emit the running counts (the deferred results have been read)."""
+        self._write_modes(step)
+        if self._label_count[0]:
+            batches, entropies, sizes = self._label_count
+            total = sum(self._labels)
+            numbers = {"batches": int(batches), "batch_size": sizes / batches, "classes": sum(count > 0 for count in self._labels)}
+            shares = {"entropy": entropy(self._labels), "batch_entropy": entropies / batches, "largest_share": max(self._labels) / total}
+            self._emit(Observation(step, "labels", "", {**numbers, **shares}))
+        fit, self._fit = self._fit, Tally()
+        if fit.images:
+            wrong = fit.images - fit.right
+            second = fit.second / wrong if wrong else None
+            figures = {"samples": int(fit.images), "accuracy": fit.right / fit.images, "wrong": int(wrong), "second_choice": second}
+            self._emit(Observation(step, "fit", "", {**figures, "largest_answer": max(fit.said) / fit.images, "classes": len(fit.said)}))
+        if self.identity.train_images:
+            self._emit(Observation(step, "identity", "", self.identity.numbers()))
+
+    def _write_modes(self, step: int) -> None:
+        m = self._modes
+        numbers = {"train_passes": m.train_passes, "train_in_eval": m.train_in_eval, "train_in_eval_streak": m.streak, "train_in_eval_since": m.since}
+        evaluation = {"eval_passes": m.eval_passes, "eval_in_train": m.eval_in_train, "eval_in_train_since": m.eval_since}
+        self._emit(Observation(step, "modes", "", {**numbers, **evaluation, "batch_norm_in_train": m.norm_in_train}))
+
+    def _measure_input(self, images: Tensor, step: int) -> None:
+        some = images.detach()[:MOST_IMAGES].float()
+        if some.ndim < 2 or some.numel() == 0:
+            return
+        channels = some.flatten(2).transpose(0, 1).flatten(1)[:MOST_CHANNELS] if some.ndim >= 4 else some.reshape(1, -1)
+        with torch.no_grad():
+            std, mean = torch.std_mean(channels, dim=1, correction=0)
+            figures = torch.stack([mean, std, channels.amin(1), channels.amax(1)], 1)
+        count, samples, inside = len(channels), channels.shape[1], self._normalised_inside
+
+        def receive(numbers: Numbers) -> None:
+            for channel in range(count):
+                mean, std, low, high = numbers[4 * channel : 4 * channel + 4]
+                seen = {"mean": mean, "std": std, "lowest": low, "highest": high, "samples": samples, "normalised_inside": inside}
+                self._emit(Observation(step, "input", f"channel {channel}", {**seen}))
+
+        self._deferred.add(figures, receive)
+
+
+def due(step: int) -> bool:
+    """Whether running counts are written after this step."""
+    return scheduled(step)
+
+
+def _validation_numbers(tally: Tally, known: float, looked_at: float) -> dict[str, float | int | str | bool | None]:
+    images = tally.images
+    share = known / looked_at if looked_at else 0.0
+    if not images:
+        nothing = {"loss": None, "accuracy": None, "largest_answer": None, "largest_label": None}
+        return {"samples": int(looked_at), **nothing, "in_training": share}
+    return {
+        "samples": int(images),
+        "loss": tally.loss / images,
+        "accuracy": tally.right / images,
+        "largest_answer": max(tally.said) / images,
+        "largest_label": max(tally.labels) / images,
+        "in_training": share,
+    }
+
+
+def _sum(one: list[float], two: list[float]) -> list[float]:
+    if len(one) < len(two):
+        one = one + [0.0] * (len(two) - len(one))
+    return [a + b for a, b in zip(one, two + [0.0] * (len(one) - len(two)), strict=True)]
+
+
+def entropy(counts: list[float]) -> float:
+    """Entropy in nats of the shares that these counts are."""
+    total = sum(counts)
+    return -sum(count / total * math.log(count / total) for count in counts if count > 0) if total else 0.0
+
+
+def _begins_with_norm(model: nn.Module) -> bool:
+    first = next((m for m in model.modules() if next(m.parameters(recurse=False), None) is not None), None)
+    return isinstance(first, NORMS)

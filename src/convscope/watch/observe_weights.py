@@ -1,0 +1,226 @@
+"""Observations about weights: who holds them, whether their gradients were cleared, whether they move, whether filters differ.
+
+Receives the model and the optimiser's steps; makes "optimizer", "gradient_carry", "updates" and "filters" observations. It reads small samples of the
+weights at the scheduled steps only, and one small parameter's gradient at each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convscope.diagnose.observations import scheduled
+from convscope.records import Observation
+from convscope.watch.deferred import Deferred, Numbers
+from convscope.watch.graph_facts import fresh_share
+
+Emit = Callable[[Observation], None]
+FILTER_STEPS = (20, 100)  # looks at the filters after the first one; diagnoses.md, row 10
+MOST_PARAMETERS = 40  # looked at per scheduled step, evenly chosen
+SAMPLE = 64  # elements of each
+LEAST_RATE = 1e-7  # below it float32 rounds steps away by itself
+
+
+@dataclass(slots=True)
+class _Carry:
+    """Whether the gradient of one parameter was cleared between steps."""
+
+    name: str
+    armed: bool = False
+    checked: int = 0
+    carried: int = 0
+    streak: int = 0
+    since: int = 0
+
+    def receive(self, step: int, old_gradient: bool) -> None:
+        self.checked += 1
+        if not old_gradient:
+            self.streak = 0
+            return
+        self.carried += 1
+        self.since = self.since if self.streak else step
+        self.streak += 1
+
+
+class WeightWatch:
+    """Watches parameters and optimisers of one model.
+
+    Args:
+        model: the watched model.
+        deferred: where small results wait.
+        emit: receives observations.
+    """
+
+    def __init__(self, model: nn.Module, deferred: Deferred, emit: Emit) -> None:
+        self._model, self._deferred, self._emit = model, deferred, emit
+        self._carries: dict[int, _Carry] = {}
+        self._handles: list[Any] = []
+        self._seen: dict[int, int] = {}
+        self._held: set[int] = set()
+        self._before: list[tuple[str, Tensor, Tensor, Tensor]] = []
+        self._checked = self._still = 0
+        self._last = {"still_share": 0.0, "no_gradient": 0.0}
+        self._still_layers = ""
+        self._step = self._passes = 0
+        self._filter_sums: dict[str, tuple[float, float]] = {}
+
+    # ------------------------------------------------------------ optimiser steps
+
+    def step_begin(self, optimizer: torch.optim.Optimizer, step: int, passes: int) -> None:
+        """Before the optimiser changes the weights; gradients are complete."""
+        self._step = step
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if self._seen.get(id(optimizer)) != len(parameters):
+            self._meet(optimizer, parameters, step)
+        if scheduled(step) and float(optimizer.param_groups[0].get("lr", 1.0)) > LEAST_RATE:
+            self._remember(parameters)
+        self._passes = passes
+
+    def step_end(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """After the optimiser changed the weights."""
+        carry = self._carries.get(id(optimizer))
+        if carry is not None:
+            carry.armed = True
+        if self._before:
+            self._compare()
+
+    def write(self, step: int) -> None:
+        """Emit the running counts (the deferred results have been read)."""
+        for carry in self._carries.values():
+            if carry.checked:
+                numbers = {"checked": carry.checked, "carried": carry.carried, "streak": carry.streak, "since": carry.since}
+                self._emit(Observation(step, "gradient_carry", carry.name, {**numbers}))
+        if self._checked:
+            layers = self._still_layers
+            counts = {"checked": self._checked, "still": self._still, **self._last, "still_layers": layers, "passes": self._passes}
+            self._emit(Observation(step, "updates", "", {**counts}))
+
+    def close(self) -> None:
+        """Take every hook off again."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _meet(self, optimizer: torch.optim.Optimizer, parameters: list[Tensor], step: int) -> None:
+        own = dict(self._model.named_parameters())
+        ids = {id(p) for p in own.values()}
+        place = list(self._seen).index(id(optimizer)) if id(optimizer) in self._seen else len(self._seen)
+        self._seen[id(optimizer)] = len(parameters)
+        self._held |= {id(p) for p in parameters}
+        trainable = {name: p for name, p in own.items() if p.requires_grad}
+        missing = {name: p for name, p in trainable.items() if id(p) not in self._held}
+        size = sum(p.numel() for p in trainable.values()) or 1
+        group, foreign = optimizer.param_groups[0], sum(p.numel() for p in parameters if id(p) not in ids)
+        layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in missing))
+        self._emit(
+            Observation(
+                step,
+                "optimizer",
+                str(place),
+                {
+                    "kind": type(optimizer).__name__,
+                    "lr": float(group.get("lr", float("nan"))),
+                    "weight_decay": float(group.get("weight_decay", 0.0) or 0.0),
+                    "decoupled": bool(group.get("decoupled_weight_decay", False)) or type(optimizer).__name__ == "AdamW",
+                    "held": 1 - sum(p.numel() for p in missing.values()) / size,
+                    "foreign": foreign / max(1, sum(p.numel() for p in parameters)),
+                    "head_held": not layers or _head(own) not in missing,
+                    "missing": ", ".join(layers[:4]) + (" ..." if len(layers) > 4 else ""),
+                    "missing_fresh": fresh_share(missing) if missing else None,
+                },
+            )
+        )
+        if id(optimizer) not in self._carries:
+            self._follow(optimizer, parameters)
+
+    def _follow(self, optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> None:
+        names = {id(p): name for name, p in self._model.named_parameters()}
+        known = [p for p in parameters if id(p) in names and p.requires_grad and p.grad is not None]
+        if not known:
+            return
+        parameter = min(reversed(known), key=lambda p: p.numel())
+        carry = self._carries[id(optimizer)] = _Carry(names[id(parameter)])
+
+        def before_accumulation(_: Tensor) -> None:
+            if not carry.armed:
+                return
+            carry.armed = False
+            step = self._step + 1
+            if parameter.grad is None:
+                self._deferred.add_known([0.0], lambda _: carry.receive(step, old_gradient=False))
+            else:
+                left = (parameter.grad.detach() != 0).any()
+                self._deferred.add(left, lambda numbers: carry.receive(step, old_gradient=numbers[0] > 0))
+
+        self._handles.append(parameter.register_hook(before_accumulation))
+
+    # ------------------------------------------------------------ do the weights move?
+
+    def _remember(self, parameters: Iterable[Tensor]) -> None:
+        held = {id(p) for p in parameters}
+        ours = [(name, p) for name, p in self._model.named_parameters() if p.requires_grad]
+        size = sum(p.numel() for _, p in ours) or 1
+        self._last["no_gradient"] = sum(p.numel() for _, p in ours if p.grad is None) / size
+        looked_at = [(name, p) for name, p in ours if id(p) in held and p.grad is not None and not p.grad.is_sparse]
+        with torch.no_grad():
+            for name, p in looked_at[:: -(-len(looked_at) // MOST_PARAMETERS) or 1]:
+                gradient = p.grad
+                assert gradient is not None
+                some = p.detach().reshape(-1)[:SAMPLE].clone()
+                self._before.append((name, p, some, (gradient.reshape(-1)[:SAMPLE] != 0).any()))
+
+    def _compare(self) -> None:
+        before, self._before = self._before, []
+        with torch.no_grad():
+            moved = torch.stack([(p.detach().reshape(-1)[:SAMPLE] != some).any() for _, p, some, _ in before])
+            pulled = torch.stack([gradient for _, _, _, gradient in before])
+        names, sizes = [name for name, *_ in before], [p.numel() for _, p, *_ in before]
+
+        def receive(numbers: Numbers) -> None:
+            half = len(sizes)
+            pulls = [size if numbers[half + at] else 0 for at, size in enumerate(sizes)]
+            if not sum(pulls):
+                return  # no gradient anywhere: another rule's business
+            still = [pull if not numbers[at] else 0 for at, pull in enumerate(pulls)]
+            share = sum(still) / sum(pulls)
+            self._checked += 1
+            self._still = self._still + 1 if share > 0.5 else 0
+            self._last["still_share"] = share
+            self._still_layers = ", ".join([name.rpartition(".")[0] or name for name, size in zip(names, still, strict=True) if size][:4])
+
+        self._deferred.add(torch.cat([moved, pulled]), receive)
+
+    # ------------------------------------------------------------ do filters differ?
+
+    def look_at_filters(self, step: int) -> None:
+        """Compare the filters of each layer with its first one; called before the first step and at FILTER_STEPS."""
+        weights = [(n, p) for n, p in self._model.named_parameters() if p.ndim >= 2 and p.shape[0] >= 2 and p.requires_grad and not _lookup(self._model, n)]
+        with torch.no_grad():
+            for name, weight in weights[:: -(-len(weights) // MOST_PARAMETERS) or 1]:
+                rows = weight.detach()[:16].flatten(1)[:, :256].float()
+                scale = rows.abs().amax()
+                equal = ((rows[1:] - rows[:1]).abs().amax(1) <= 1e-4 * scale).float().mean()
+                self._deferred.add(torch.stack([equal, rows.sum(), scale]), self._filter_writer(step, name.rpartition(".")[0] or name, rows.shape[0]))
+
+    def _filter_writer(self, step: int, layer: str, filters: int) -> Callable[[Numbers], None]:
+        def receive(numbers: Numbers) -> None:
+            first = self._filter_sums.setdefault(layer, (numbers[1], numbers[2]))
+            moved = first != (numbers[1], numbers[2])
+            self._emit(Observation(step, "filters", layer, {"identical": numbers[0], "filters": filters, "still_moving": moved}))
+
+        return receive
+
+
+def _head(parameters: dict[str, Tensor]) -> str:
+    """Name of the last matrix-like parameter: the head's weight in a network written in order."""
+    matrices = [name for name, p in parameters.items() if p.ndim >= 2]
+    return matrices[-1] if matrices else ""
+
+
+def _lookup(model: nn.Module, name: str) -> bool:
+    """Whether a parameter belongs to an embedding, whose rows may well be equal."""
+    return isinstance(model.get_submodule(name.rpartition(".")[0]), nn.Embedding)
