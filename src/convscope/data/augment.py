@@ -1,7 +1,7 @@
 """Augmentation of a whole batch at once, on its device: shift, rotate, scale and flip.
 
-`Augment.maps` draws one affine map per image from a random generator, and `warp` applies them by one sampling, so that nothing is interpolated twice.
-The numbers are drawn on the CPU, hence the same on every device.
+`Augment.maps` draws one affine map per image from a random generator, and `warp` applies them by one sampling, so that nothing is
+interpolated twice. The numbers are drawn on the CPU, hence the same on every device.
 """
 
 from __future__ import annotations

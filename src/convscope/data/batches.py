@@ -1,7 +1,7 @@
 """Batches: rows of one uint8 array, gathered, augmented and normalised on the device.
 
-It receives the pixels and labels of one split and yields batches that are a function of (seed, epoch, step) alone, whatever was drawn before and on
-however many processes. It opens no image file.
+It receives the pixels and labels of one split and yields batches that are a function of (seed, epoch, step) alone, whatever was drawn before
+and on however many processes. It opens no image file.
 """
 
 from __future__ import annotations
@@ -134,7 +134,8 @@ class BatchLoader:
         Args:
             epoch: counted from 0.
             first_step: the batch of the epoch to begin with, for a resume in its middle.
-            rank, world: which of how many processes this is; each gets its contiguous share of every batch.
+            rank: which process this is, counted from 0; each gets its contiguous share of every batch.
+            world: how many processes there are.
 
         Yields:
             Normalised float32 images (N, C, H, W) and int64 labels (N), on the device.

@@ -4,8 +4,8 @@
                                   index.json     shape, skipped files, checksums; written last
                             <key>.lock           held while the folder is written
 
-An entry is written beside its place and renamed, so that a reader sees all of it or nothing. Damage is detected and makes a `read` find nothing.
-The oldest unused entries are deleted when all together pass a limit. Nothing here opens an image.
+An entry is written beside its place and renamed, so that a reader sees all of it or nothing; damage is detected. The entries that were not used
+for longest are deleted when all together pass a limit. Nothing here opens an image.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class EntryWriter:
 
 
 def make_room(root: Path, needed: int, keep: str, limit: int = LIMIT_BYTES) -> None:
-    """Delete the entries that were not used for longest, until `needed` more bytes stay within the limit, and what broken-off processes left.
+    """Delete the entries not used for longest, until `needed` more bytes stay within the limit, and what broken-off processes left.
 
     Args:
         root: the cache's folder.

@@ -1,8 +1,8 @@
 """One image file to uint8 pixels of a fixed shape, or the reason in words why not.
 
-It receives a path or a Pillow image and the shape wanted; it returns an array (C, H, W). Every format and mode that Pillow reads is turned into 8-bit
-grey or colour: 16-bit grey is divided by 257, palettes are looked up, transparent pixels are laid over white, CMYK becomes RGB, EXIF rotation is applied,
-and of an animation the first frame is taken. It knows nothing of folders, threads or caches.
+It receives a path or a Pillow image and the shape wanted; it returns an array (C, H, W). Every format and mode that Pillow reads is turned into
+8-bit grey or colour: 16-bit grey is divided by 257, palettes are looked up, transparent pixels are laid over white, CMYK becomes RGB, EXIF
+rotation is applied, and of an animation the first frame is taken. It knows nothing of folders, threads or caches.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _from_wide(image: Image.Image) -> Image.Image:
     """16-bit, 32-bit and floating-point grey to 8 bits, rounded to the nearest."""
     values = np.asarray(image)
     if image.mode == "F":
-        if not (values.size and 0 <= values.min() and values.max() <= 1):
+        if not (values.size and values.min() >= 0 and values.max() <= 1):
             raise Unreadable("floating-point values outside 0..1, whose black and white are not known")
         return Image.fromarray(np.rint(values * 255.0).astype(np.uint8))
     if values.size and (values.min() < 0 or values.max() > 65535):
@@ -199,7 +199,7 @@ def _reasons() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Pillow's warnings about files that are reported as skipped anyway; for the whole of many decodes, because filters are global."""
+    """Silence Pillow's warnings about files that are reported as skipped anyway; once around many decodes, because filters are global."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
         warnings.filterwarnings("ignore", module=r"PIL\.")

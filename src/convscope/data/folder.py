@@ -21,8 +21,8 @@ from convscope.records import SkippedFile
 
 SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})  # left behind by Windows; nobody means them as data
 LAYOUTS = (
-    "Give a folder with one folder per class, or with train/ and valid/ (or val/, validation/, test/, testing/) that each hold a folder per class, "
-    "or a CSV of path,label."
+    "Give a folder with one folder per class, or with train/ and valid/ (or val/, validation/, test/, testing/) "
+    "that each hold a folder per class, or a CSV of path,label."
 )
 
 
@@ -186,7 +186,7 @@ def _check_two(lister: _Lister, top: Content, train: str, classes: tuple[str, ..
     where = f"{lister.root / train}" if train else str(lister.root)
     if len(classes) == 1:
         only = classes[0]
-        inner = [name for name in lister.look(f"{train}/{only}" if train else only).folders]
+        inner = lister.look(f"{train}/{only}" if train else only).folders
         hint = f" It holds {len(inner)} folders: did you mean {Path(where) / only}?" if len(inner) > 1 else ""
         raise DataError(f"{where} has one class, {only!r}, and a classifier needs two or more.{hint} {LAYOUTS}")
     if not classes:

@@ -1,7 +1,7 @@
 """From a list of files to decoded images: out of the cache, or decoded once by threads into it.
 
-`decode_listing` returns the pixels of every file and the reason for each that failed. It decides what the files alone decide: grey or colour, and the
-image size. It knows nothing of splits or batches.
+`decode_listing` returns the pixels of every file and the reason for each that failed. It decides what the files alone decide: grey or colour,
+and the image size. It knows nothing of splits or batches.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def decode_listing(listing: Listing, image_size: int | None = None) -> Decoded:
 
     Args:
         listing: the files.
-        image_size: height and width in pixels; None decides by the files: the median shorter side, rounded to 32 and at most 224 when it is over 64.
+        image_size: height and width in pixels; None decides by the files: the median shorter side; over 64 rounded to 32, at most 224.
 
     Returns:
         The images, (N, C, H, W), the failures, and notes.
@@ -171,8 +171,8 @@ def _survey(listing: Listing) -> list[Header]:
             path = listing.files[place].path
             try:
                 headers.append(read_header(str(listing.root / path)))
-            except Unreadable as reason:
-                reasons[path] = str(reason)
+            except Unreadable as error:
+                reasons[path] = str(error)
         if headers:
             return headers
     path, reason = next(iter(reasons.items()))

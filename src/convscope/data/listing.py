@@ -1,6 +1,6 @@
 """What a folder or CSV holds before any image is opened: files, labels and splits.
 
-`Listing` is what every source of image files returns. The seeded split and the natural order of names are here too. Nothing here opens an image.
+`Listing` is what every source of image files returns. The seeded split and the natural order of names are here too. No image is opened.
 """
 
 from __future__ import annotations

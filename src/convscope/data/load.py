@@ -161,7 +161,7 @@ def _resized(images_NCHW: UInt8[Tensor, "N C H W"], side: int | None) -> UInt8[T
         return images_NCHW
     if side < 1:
         raise UsageError(f"The image size {side} cannot be meant. Give pixels of a side, 1 or more, or leave it out.")
-    parts = (F.interpolate(part, size=(side, side), mode="bilinear", antialias=True) for part in images_NCHW.split(4096))
+    parts = (F.interpolate(part, size=(side, side), mode="bilinear", antialias=True) for part in torch.split(images_NCHW, 4096))
     return torch.cat(list(parts))
 
 
@@ -197,8 +197,8 @@ def _learnable(listing: Listing, splits_N: np.ndarray, failed: np.ndarray) -> tu
     lost = [name for name, there in zip(listing.classes, trained.tolist(), strict=True) if not there]
     if len(kept) < 2:
         raise DataError(
-            f"{listing.source} has readable training images of {len(kept)} class{'' if len(kept) == 1 else 'es'}, and a classifier needs two or more. "
-            f"{int(failed.sum()):,} of {len(failed):,} files could not be read."
+            f"{listing.source} has readable training images of {len(kept)} class{'' if len(kept) == 1 else 'es'}, and a classifier needs two "
+            f"or more. {int(failed.sum()):,} of {len(failed):,} files could not be read."
         )
     renumbered = np.where(trained, np.cumsum(trained) - 1, -1).astype(np.int64)
     notes = (f"No training image of {', '.join(map(repr, lost))} could be read, so that class is left out.",) if lost else ()

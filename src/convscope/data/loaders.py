@@ -64,8 +64,8 @@ class DataLoaders:
         parts = [f"{self.train.count:,} training", f"{self.valid.count:,} validation"]
         if self.test is not None:
             parts.append(f"{self.test.count:,} test")
-        shape = "x".join(map(str, self.preprocess.shape))
-        return f"DataLoaders({self.name}: {' + '.join(parts)} images of {shape}, {len(self.classes)} classes, batches of {self.train.batch_size})"
+        images = f"{' + '.join(parts)} images of {'x'.join(map(str, self.preprocess.shape))}"
+        return f"DataLoaders({self.name}: {images}, {len(self.classes)} classes, batches of {self.train.batch_size})"
 
     def _repr_html_(self) -> str:
         return report.as_html(self.summary, repr(self))

@@ -1,7 +1,7 @@
 """How an image becomes what the network sees: fitted to a shape, and normalised.
 
-`Preprocess` receives a file, a Pillow image or a batch of uint8 pixels, and returns pixels of the network's shape, or floats. It is saved with the
-weights, so that a run predicts without its data. It knows nothing of classes, folders or augmentation.
+`Preprocess` receives a file, a Pillow image or a batch of uint8 pixels, and returns pixels of the network's shape, or floats. It is saved with
+the weights, so that a run predicts without its data. It knows nothing of classes, folders or augmentation.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Preprocess:
             raise DataError(f"The image cannot be used: {error}.") from None
 
     def normalise(self, images_NCHW: Num[Tensor, "N C H W"]) -> Float[Tensor, "N C H W"]:
-        """Pixels 0..255 (uint8 or float) to float32 with mean 0 and standard deviation 1 over the training images: (pixel / 255 - mean) / std."""
+        """Pixels 0..255 (uint8 or float) to float32, mean 0 and deviation 1 over the training images: (pixel / 255 - mean) / std."""
         mean, std = _constants(self.mean, self.std, images_NCHW.device)
         return torch.sub(images_NCHW, mean).div_(std)
 

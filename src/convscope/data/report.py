@@ -47,7 +47,7 @@ def moments(split: Split) -> Moments:
     places = torch.arange(used) * count // used
     rows_N = places if split.rows_N is None else split.rows_N[places]
     tally_CB = np.zeros((channels, 256), np.int64)
-    for rows in rows_N.split(max(1, CHUNK_VALUES // per_image)):
+    for rows in torch.split(rows_N, max(1, CHUNK_VALUES // per_image)):
         pixels_NCP = split.images_MCHW.index_select(0, rows).flatten(2).numpy()
         for channel in range(channels):
             tally_CB[channel] += _tally(pixels_NCP[:, channel])
@@ -63,7 +63,7 @@ def _tally(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
 
 
 def balanced_weights(counts: Sequence[int]) -> tuple[float, ...]:
-    """A weight for each class that makes all classes count alike: images / (classes * images of the class), whose mean over the images is 1.
+    """A weight for each class that makes all count alike: images / (classes * images of the class). Its mean over the images is 1.
 
     The "balanced" heuristic of King and Zeng, Logistic Regression in Rare Events Data (2001).
 
@@ -86,9 +86,8 @@ def notes_on(classes: Sequence[str], counts: dict[str, tuple[int, ...]], *, weig
     most, least = max(range(len(train)), key=train.__getitem__), min(range(len(train)), key=train.__getitem__)
     if train[most] > IMBALANCE * train[least]:
         remedy = "They are weighed." if weighed else "--class-weights auto weighs them."
-        notes.append(
-            f"The classes are unbalanced: {train[most]:,} training images of {classes[most]!r}, {train[least]:,} of {classes[least]!r}. {remedy}"
-        )
+        extremes = f"{train[most]:,} training images of {classes[most]!r}, {train[least]:,} of {classes[least]!r}"
+        notes.append(f"The classes are unbalanced: {extremes}. {remedy}")
     for split in ("valid", "test"):
         missing = [name for name, count in zip(classes, counts.get(split, ()), strict=False) if count == 0]
         if missing:
@@ -151,4 +150,5 @@ def as_html(summary: DataSummary, title: str) -> str:
         first = summary.skipped[0]
         remarks.append(f"{len(summary.skipped):,} files were left out, the first {first.path}: {first.reason}.")
     listed = "".join(f"<li>{html.escape(remark)}</li>" for remark in remarks)
-    return f"<div><b>{html.escape(title)}</b><div>{pictures}</div><table><tr>{head}</tr>{rows}</table>{f'<ul>{listed}</ul>' if listed else ''}</div>"
+    remarks_html = f"<ul>{listed}</ul>" if listed else ""
+    return f"<div><b>{html.escape(title)}</b><div>{pictures}</div><table><tr>{head}</tr>{rows}</table>{remarks_html}</div>"

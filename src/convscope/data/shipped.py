@@ -1,6 +1,6 @@
 """The MNIST that comes with the package: four IDX files, checked against their SHA-256 each time they are read.
 
-Returns pixels and labels; the order is that of the original files. What is known of where they come from and of their licence is in mnist/README.md.
+Returns pixels and labels in the order of the original files. Where they come from, and their licence, stand in mnist/README.md.
 """
 
 from __future__ import annotations

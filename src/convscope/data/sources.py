@@ -37,5 +37,4 @@ def _nearest(path: Path) -> str:
         return f"There is no folder {str(parent)!r} either. "
     names = [item.name for item in parent.iterdir() if not item.name.startswith(".") and (item.is_dir() or item.suffix.lower() in TABLES)]
     sentence = suggestion(path.name, [*names, "mnist"])
-    meant = sentence.split("? ")[0] + "? " if sentence.startswith("Did you mean") else ""
-    return meant
+    return sentence.split("? ")[0] + "? " if sentence.startswith("Did you mean") else ""
