@@ -51,7 +51,7 @@ class Decoded:
     notes: tuple[str, ...] = ()
 
 
-class Damaged(Exception):  # noqa: N818 (never leaves the cache: a damaged entry is built again)
+class Damaged(Exception):
     """An entry of the cache is not as it was written."""
 
 

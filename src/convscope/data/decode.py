@@ -34,11 +34,11 @@ class Shape(NamedTuple):
     width: int
 
 
-class Unreadable(Exception):  # noqa: N818 (a reason for a list, not an error that a user sees)
+class Unreadable(Exception):
     """Why a file cannot be used, in a few words: "empty file"."""
 
 
-class ColourFound(Exception):  # noqa: N818
+class ColourFound(Exception):
     """A colour image where all were taken to be grey."""
 
 
