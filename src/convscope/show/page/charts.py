@@ -41,6 +41,11 @@ def smoothed(values: Sequence[float], reach: int) -> list[float | None]:
     return line
 
 
+def escaped(text: str) -> str:
+    """Text for plotly, which reads a little HTML, and `%{...}` in what it shows on hovering."""
+    return html.escape(text).replace("%{", "%&#123;")
+
+
 def span(record: StepRecord) -> str:
     """The steps of a record in words."""
     return f"step {record.first_step:,}" if record.first_step == record.last_step else f"steps {record.first_step:,}–{record.last_step:,}"
@@ -109,7 +114,7 @@ def _badge(step: int, group: Sequence[tuple[int, Finding]], severity: str) -> Ch
         "yanchor": "bottom",
         "showarrow": False,
         "text": ", ".join(str(place) for place, _ in group),
-        "hovertext": "<br>".join(f"{place}. {html.escape(finding.name)}, from step {finding.step:,}" for place, finding in group),
+        "hovertext": "<br>".join(f"{place}. {escaped(finding.name)}, from step {finding.step:,}" for place, finding in group),
         "bgcolor": f"--{severity}",
         "borderpad": 3,
         "font": {"color": "--on-badge", "size": 11},
@@ -167,4 +172,4 @@ def confusion_chart(evaluation: Evaluation, classes: Sequence[str]) -> Chart:
         for j, (count, share) in enumerate(zip(row, shares(row), strict=True)):
             if count:
                 cells.append([i, j, count, share])
-    return {"kind": "confusion", "classes": [html.escape(name) for name in classes], "cells": cells}
+    return {"kind": "confusion", "classes": [escaped(name) for name in classes], "cells": cells}

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from convscope.diagnose import diagnose
 from convscope.records import DataSummary, EpochRecord, Evaluation, Finding, LayerStats, NetworkSummary, NotChecked, StepRecord
 from convscope.rundir import RunDir
 from convscope.runlog import RunLog
@@ -23,8 +24,9 @@ class Contents:
     Attributes:
         name: the run's name.
         config: the settings, as read; any key may be missing.
-        verdict: the one word of the diagnosis, or "" when no one has looked.
+        verdict: the one word of the diagnosis: what the run kept, else what its log says now; "" when there is nothing to judge.
         findings: cause before consequence.
+        not_checked: the rules that could not be applied to the log.
     """
 
     name: str
@@ -74,22 +76,27 @@ def read(run: RunDir) -> Contents:
         RunError: the settings are missing, or a file is damaged.
     """
     config = run.read_config()
-    log = RunLog.read(run.log) if run.log.exists() else None
-    findings = tuple(log.findings()) if log else ()
+    about = {"config": config, "data": run.data(), "network": run.network(), "evaluation": run.evaluation()}
+    name = str(config.get("name") or run.path.name)
     result = config.get("result")
     said = result.get("verdict") if isinstance(result, dict) else None
+    if not run.log.exists():
+        return Contents(name=name, verdict=str(said or ""), **about)
+    with RunLog.read(run.log) as log:
+        steps, layers, epochs, findings = log.steps(), log.layers(), log.epochs(), log.findings()
+        judged = diagnose(steps, layers, log.observations())
+    if not said and not findings and steps:  # nobody judged the run while it went on, or it was cut off before
+        said, findings = judged.verdict, list(judged.findings)
     worst = next((severity for severity in SEVERITIES if any(finding.severity == severity for finding in findings)), "")
     return Contents(
-        name=str(config.get("name") or run.path.name),
-        config=config,
-        data=run.data(),
-        network=run.network(),
-        evaluation=run.evaluation(),
-        steps=tuple(log.steps()) if log else (),
-        epochs=tuple(log.epochs()) if log else (),
-        layers=dict(log.layers()) if log else {},
+        name=name,
+        steps=steps,
+        epochs=epochs,
+        layers=layers,
         verdict=str(said or worst),
         findings=cause_first(findings),
+        not_checked=judged.not_checked if steps else (),
+        **about,
     )
 
 

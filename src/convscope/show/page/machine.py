@@ -91,11 +91,11 @@ def settings(run: Contents) -> Section | Absent:
     where += [("Seconds", number(seconds, figure(seconds)))] if seconds is not None else []
     where += [("Device", join(str(device), tag("span", f" – {reason}", class_="muted") if reason else None))] if device else []
     where += (
-        [(str(key), _value(value)) for key, value in (run.setting("versions") or {}).items()]
+        [(str(key), shown(value)) for key, value in (run.setting("versions") or {}).items()]
         if isinstance(run.setting("versions"), Mapping)
         else []
     )
-    where += [(key.replace("_", " "), _value(value)) for key, value in loose.items()]
+    where += [(key.replace("_", " "), shown(value)) for key, value in loose.items()]
     if where:
         groups.append(tag("div", tag("h3", "Time and place"), facts(where)))
     if not groups:
@@ -117,16 +117,22 @@ def _repeat(run: Contents) -> Markup:
 
 
 def _group(title: str, values: Mapping[str, Any]) -> Markup:
-    flat: list[tuple[Child, Child]] = []
+    return tag("div", tag("h3", title), facts((name, shown(value)) for name, value in flat(values).items()))
+
+
+def flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings and those one level deeper, by their names in words."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
+        name = str(key).replace("_", " ")
         if isinstance(value, Mapping) and value:
-            flat += [(f"{key.replace('_', ' ')}: {inner.replace('_', ' ')}", _value(deeper)) for inner, deeper in value.items()]
+            found |= {f"{name}: {str(inner).replace('_', ' ')}": deeper for inner, deeper in value.items()}
         else:
-            flat.append((key.replace("_", " "), _value(value)))
-    return tag("div", tag("h3", title), facts(flat))
+            found[name] = value
+    return found
 
 
-def _value(value: Any) -> Child:
+def shown(value: Any) -> Child:
     """A setting's value in words: on and off for booleans, numbers with their exact value."""
     if value is None or value == {} or value == []:
         return tag("span", "none", class_="muted")
