@@ -45,7 +45,7 @@ _HOMES = {
     "summary": "convscope.arithmetic",
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_HOMES)]
 
 
 def __getattr__(name: str) -> Any:

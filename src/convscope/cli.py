@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -89,12 +89,12 @@ def train(
         bool | None,
         typer.Option("--augment/--no-augment", help="Shift, rotate, scale and flip; unless given, on for folders, off for mnist."),
     ] = None,
-    class_weights: Annotated[str, typer.Option(metavar="auto|none", help="auto weighs rare classes more.")] = "none",
+    class_weights: Annotated[Literal["auto", "none"], typer.Option(help="auto weighs rare classes more.")] = "none",
     strict: Annotated[bool, typer.Option("--strict", help="Stop at files that cannot be read instead of leaving them out.")] = False,
     init_from: Annotated[Path | None, typer.Option(metavar="RUN|FILE", help="Start from the weights of another run.")] = None,
     freeze_body: Annotated[bool, typer.Option("--freeze-body", help="With --init-from: train the last layer only.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(metavar="fp32|bf16|fp16", help="Arithmetic of the network.")] = "fp32",
+    precision: Annotated[Literal["fp32", "bf16", "fp16"], typer.Option(help="Arithmetic of the network.")] = "fp32",
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Deterministic algorithms only (needed on CUDA for a bit-exact resume).")
     ] = False,
@@ -195,7 +195,7 @@ def lr_find(
 
     found = find_rate(TrainSettings(data=data, model=model, batch_size=batch_size, seed=seed))
     if plot:
-        found.plot().figure.savefig(plot, dpi=120, bbox_inches="tight")
+        found.save_plot(plot)
     if as_json:
         _print_json({"suggestion": found.suggestion, "lrs": found.lrs, "losses": found.losses})
     else:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from convscope.train.learner import Learner
 
 
-class CancelFit(Exception):  # noqa: N818 (fastai's habit: it is a signal, not an error)
+class CancelFit(Exception):  # a signal, not an error; the name is fastai's habit
     """Raise it in a hook to end the fit in good order; its text says why."""
 
 
@@ -110,9 +110,10 @@ class CallbackList:
     """
 
     def __init__(self, callbacks: Iterable[Callback]) -> None:
-        self.callbacks: Sequence[Callback] = tuple(callbacks)
+        given: tuple[object, ...] = tuple(callbacks)
         names: set[str] = set()
-        for callback in self.callbacks:
+        checked: list[Callback] = []
+        for callback in given:
             if not isinstance(callback, Callback):
                 hint = f" Write {callback.__name__}() with brackets." if isinstance(callback, type) else ""
                 raise UsageError(f"callbacks holds {callback!r}, which is not an instance of convscope.Callback.{hint}")
@@ -124,6 +125,8 @@ class CallbackList:
                     f"Two callbacks are named {callback.name!r}. The learner holds each under its name: give one a subclass with another name."
                 )
             names.add(callback.name)
+            checked.append(callback)
+        self.callbacks: Sequence[Callback] = tuple(checked)
         self._by_hook = {hook: tuple(c for c in self.callbacks if getattr(type(c), hook) is not getattr(Callback, hook)) for hook in HOOKS}
 
     def call(self, hook: str, learner: Learner) -> None:

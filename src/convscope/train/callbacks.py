@@ -139,7 +139,7 @@ class StopOnInterrupt(Callback):
             signal.signal(signal.SIGINT, self._before)
             self._before = None
 
-    def _remember(self, number: int, frame: FrameType | None) -> None:
+    def _remember(self, _number: int, _frame: FrameType | None) -> None:
         if self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = True

@@ -27,6 +27,9 @@ TOLERANCE = 1e-4  # of the logits, absolute and relative: float32 sums in anothe
 class Normalised(nn.Module):
     """A network behind its normalisation: uint8 pixels (N, C, H, W) in, logits (N, L) out."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, model: nn.Module, preprocess: Preprocess) -> None:
         super().__init__()
         self.model = model
@@ -60,7 +63,7 @@ def export_onnx(run_or_file: str | Path, path: Path) -> str:
     except ImportError as error:
         raise UsageError(f"Export needs the package {error.name}. Install the optional packages: pip install 'convscope[onnx]'.") from None
     classifier = load_classifier(run_or_file)
-    images_NCHW, which = _images(run_or_file, classifier)
+    images_NCHW, which = _images(classifier)
     wrapped = Normalised(classifier.model, classifier.preprocess).eval()
     with warnings.catch_warnings(), reasons(path):
         warnings.simplefilter("ignore")  # the exporter warns about its own insides
@@ -96,7 +99,7 @@ def export_onnx(run_or_file: str | Path, path: Path) -> str:
     return f"{path}: the logits agree with PyTorch within {worst:.1g} on {len(ours)} {which}"
 
 
-def _images(run_or_file: str | Path, classifier: Classifier) -> tuple[UInt8[Tensor, "N C H W"], str]:
+def _images(classifier: Classifier) -> tuple[UInt8[Tensor, "N C H W"], str]:
     """Images to compare on: the run's own validation images, or random pixels where its data is not here any more."""
     shape = classifier.preprocess.shape
     try:

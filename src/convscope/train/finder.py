@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,6 +44,14 @@ class LRFind:
     lrs: tuple[float, ...]
     losses: tuple[float, ...]
 
+    def save_plot(self, path: Path) -> None:
+        """Draw it into a PNG file."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(8, 4), layout="constrained")
+        self.plot(figure.subplots())
+        figure.savefig(path, dpi=120)
+
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the loss against the rate, with the suggestion marked."""
         return curves.plot_lr_find(self.lrs, self.losses, self.suggestion, ax=ax)
@@ -72,7 +81,8 @@ def lr_find(learner: Learner, start_lr: float = START_LR, end_lr: float = END_LR
             learner.model.train(training)
     if len(losses) < 2:
         raise TrainingError(
-            "The loss was not a finite number at the first steps, even with a tiny learning rate. Look at the images (show_batch) and at the network's outputs."
+            "The loss was not a finite number at the first steps, even with a tiny learning rate. "
+            "Look at the images (show_batch) and at the network's outputs."
         )
     kept = lrs[: len(losses)]
     return LRFind(suggest(kept, losses), tuple(kept), tuple(losses))
@@ -101,7 +111,7 @@ def _step(learner: Learner, network: torch.nn.Module, inputs: Tensor, targets: T
     with learner.autocast():
         loss = learner.train_loss(network(inputs), targets)
     learner.optimizer.zero_grad()
-    learner.scaler.scale(loss).backward()
+    learner.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     learner.scaler.step(learner.optimizer)
     learner.scaler.update()
     return float(learner.processes.add(loss.detach().double())) / learner.processes.world

@@ -28,12 +28,12 @@ from convscope.train.optimizers import WEIGHT_DECAY, OptimizerFactory, adam, par
 from convscope.train.processes import join
 from convscope.train.randomness import deterministic_algorithms, restored_random_state, seed_global
 from convscope.train.recorder import Recorder
-from convscope.train.schedules import Schedule
+from convscope.train.schedules import Hyper, Schedule
+from convscope.train.settings import Precision
 
 if TYPE_CHECKING:
     from convscope.data import DataLoaders
 
-Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -154,9 +154,10 @@ class Learner:
         for self.xb, self.yb in batches:
             self._batch(self.plan.schedule(self.step - self.plan.first_step, steps))
 
-    def _batch(self, hyper: Any) -> None:
+    def _batch(self, hyper: Hyper) -> None:
         call = self.callbacks.call
         seed_global(self.device, self.seed, "batch", self.epoch, self.batch, self.processes.rank)
+        set_hyper(self.optimizer, hyper.lr, hyper.momentum)
         call("before_batch", self)
         with self.autocast():
             self.pred = self.network(self.xb)
@@ -166,14 +167,13 @@ class Learner:
         group = self.batch - self.batch % self.accumulate
         self.batch += 1
         in_group = min(self.accumulate, len(self.data.train) - group)
-        self.scaler.scale(self.loss / in_group if in_group > 1 else self.loss).backward()
+        self.scaler.scale(self.loss / in_group if in_group > 1 else self.loss).backward()  # type: ignore[no-untyped-call]
         if self.batch - group < in_group:
             return
         self.scaler.unscale_(self.optimizer)
         call("before_step", self)
         if self.clip_norm is not None:
             self.gradient_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
-        set_hyper(self.optimizer, hyper.lr, hyper.momentum)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
@@ -257,7 +257,8 @@ class Learner:
         """Train for a few steps while the rate grows exponentially, and suggest a maximum rate for 1cycle; everything is put back afterwards.
 
         Args:
-            start_lr, end_lr: first and last rate.
+            start_lr: the first rate.
+            end_lr: the last.
             steps: how many; it ends earlier when the loss diverges.
 
         Returns:

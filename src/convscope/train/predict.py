@@ -97,7 +97,8 @@ def load_classifier(run_or_file: str | Path) -> Classifier:
     tensors, info = load_weights(path)
     if not info.model:
         raise ModelError(
-            f"{path} holds the weights of a network class of your own, which convscope cannot build by itself. Build it in Python and load the file with safetensors."
+            f"{path} holds the weights of a network class of your own, which convscope cannot build by itself. "
+            "Build it in Python and load the file with safetensors."
         )
     preprocess = Preprocess.from_config(info.preprocess)
     model = build(info.model, preprocess.channels, len(info.classes), min(preprocess.height, preprocess.width), **info.arguments)

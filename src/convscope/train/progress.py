@@ -56,9 +56,8 @@ class ProgressReport(Callback):
             self._bar.update(self._task, advance=1, description=f"epoch {learner.epoch + 1}  loss {learner.recorder.smooth_loss:.4f}")
         elif learner.processes.is_main and time.monotonic() - self._told >= QUIET_SECONDS:
             left = self._seconds_left(learner)
-            self._say(
-                f"  epoch {learner.epoch + 1}: step {learner.batch} of {len(learner.data.train)}, loss {learner.recorder.smooth_loss:.4f}, about {duration(left)} left"
-            )
+            place = f"  epoch {learner.epoch + 1}: step {learner.batch} of {len(learner.data.train)}"
+            self._say(f"{place}, loss {learner.recorder.smooth_loss:.4f}, about {duration(left)} left")
 
     def after_validate(self, learner: Learner) -> None:
         """Show the epoch's row."""

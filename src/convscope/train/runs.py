@@ -170,11 +170,12 @@ class TrainingRun:
         self.started = time.monotonic()
         log = RunLog.create() if not self.is_main else RunLog.append_to(run.log) if resumed and run.log.exists() else RunLog.create(run.log)
         self.keep = KeepWeights(run.weights, info, "best" if data.test else "last")
-        self.checkpoints = Checkpointing(run.checkpoint)
+        checkpoints = Checkpointing(run.checkpoint)
+        self.interrupt = StopOnInterrupt(checkpoints.write)
         self.learner = Learner(
             data,
             model,
-            callbacks=[self.keep, ProgressReport(teller.console), self.checkpoints, StopOnInterrupt(self.checkpoints.write)],
+            callbacks=[self.keep, ProgressReport(teller.console), checkpoints, self.interrupt],
             seed=settings.seed,
             device=settings.device,
             precision=settings.precision,
@@ -197,10 +198,10 @@ class TrainingRun:
             except NonFiniteError as error:
                 self._end("failed", str(error), keep_weights=True)
                 raise
-            if learner.stop_on_interrupt.interrupted:
+            if self.interrupt.interrupted:
                 steps = plan.epochs * learner.steps_per_epoch
                 self._end("interrupted", f"Interrupted at step {learner.step} of {steps}.")
-                again = f"convscope train {self.settings.data} --resume {self.run.path}"
+                again = f"convscope train --resume {self.run.path}"
                 raise InterruptedRun(f"Interrupted at step {learner.step} of {steps}; everything is saved. To go on: {again}")
             return self._finish()
         finally:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from convscope.errors import UsageError
+
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,12 @@ class TrainSettings:
     image_size: int | None = None
     valid_pct: float = 0.2
     augment: bool | None = None
-    class_weights: str = "none"
+    class_weights: Literal["auto", "none"] = "none"
     strict: bool = False
     init_from: str | None = None
     freeze_body: bool = False
     device: str = "auto"
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     deterministic: bool = False
     weight_decay: float = 0.01
     label_smoothing: float = 0.0
