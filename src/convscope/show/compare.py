@@ -242,9 +242,11 @@ def layers(runs: Sequence[Contents], names: Sequence[str]) -> Section | Absent:
         last = [series[-1] if (series := run.layers.get(layer)) else None for run in runs]
         rows.append([layer, *(cell for stats in last for cell in _stats(stats))])
     head = ["Layer", *(cell for name in names for cell in (f"{name}: mean ± spread", "near zero"))]
+    limits = sorted({stats.near_zero for run in runs for series in run.layers.values() for stats in series[-1:]})
+    limit = " or ".join(chosen(value) for value in limits)
     said = tag(
         "p",
-        "The outputs of each layer at the last steps of its run; near zero: the share that is at most 0.05 away from zero.",
+        f"The outputs of each layer at the end of its run; near zero: the share that is at most {limit} away from zero.",
         class_="muted",
     )
     return Section(

@@ -6,6 +6,7 @@ evaluation, and a watched script has no data summary.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,27 +77,26 @@ def read(run: RunDir) -> Contents:
         RunError: the settings are missing, or a file is damaged.
     """
     config = run.read_config()
-    about = {"config": config, "data": run.data(), "network": run.network(), "evaluation": run.evaluation()}
     name = str(config.get("name") or run.path.name)
     result = config.get("result")
     said = result.get("verdict") if isinstance(result, dict) else None
+    kept = Contents(name, config, run.data(), run.network(), run.evaluation(), verdict=str(said or ""))
     if not run.log.exists():
-        return Contents(name=name, verdict=str(said or ""), **about)
+        return kept
     with RunLog.read(run.log) as log:
         steps, layers, epochs, findings = log.steps(), log.layers(), log.epochs(), log.findings()
         judged = diagnose(steps, layers, log.observations())
     if not said and not findings and steps:  # nobody judged the run while it went on, or it was cut off before
         said, findings = judged.verdict, list(judged.findings)
     worst = next((severity for severity in SEVERITIES if any(finding.severity == severity for finding in findings)), "")
-    return Contents(
-        name=name,
+    return dataclasses.replace(
+        kept,
         steps=steps,
         epochs=epochs,
         layers=layers,
         verdict=str(said or worst),
         findings=cause_first(findings),
         not_checked=judged.not_checked if steps else (),
-        **about,
     )
 
 

@@ -12,7 +12,7 @@ from convscope.records import NetworkSummary
 from convscope.show.page.contents import Contents
 from convscope.show.page.html import Child, Markup, join, number, table, tag
 from convscope.show.page.parts import Absent, Section, bar, facts, more
-from convscope.show.page.words import command_line, count, figure, moment, plural
+from convscope.show.page.words import chosen, command_line, count, figure, moment, plural
 
 WAYS_OF_COUNTING = {
     "macs": ("Multiply-accumulates", "one per weight and output place, the bias not counted"),
@@ -21,7 +21,10 @@ WAYS_OF_COUNTING = {
     "real_products": ("Products with real pixels", "only those whose input is not padding"),
     "input_grid_products": ("Input-grid count", "weights times input places, as the fastai book counts"),
 }
-SHOWN_ELSEWHERE = frozenset({"schema", "name", "result", "status", "message", "argv", "classes", "created", "device", "versions"})
+LONGEST_TYPED = 10  # characters; a number that a program chose is longer
+SHOWN_ELSEWHERE = frozenset(
+    {"schema", "name", "result", "status", "message", "argv", "classes", "created", "device", "versions", "settings"}
+)
 
 
 def network(run: Contents) -> Section | Absent:
@@ -100,7 +103,13 @@ def settings(run: Contents) -> Section | Absent:
         groups.append(tag("div", tag("h3", "Time and place"), facts(where)))
     if not groups:
         return Absent("The settings are missing: the run's config.json holds none.")
-    return Section("settings", "Settings, and how to repeat it", "Settings", join(_repeat(run), tag("div", groups, class_="groups")))
+    asked = run.setting("settings")
+    given = (
+        more("All options as they were asked for", facts((name, shown(v)) for name, v in flat(asked).items()))
+        if isinstance(asked, Mapping)
+        else None
+    )
+    return Section("settings", "Settings, and how to repeat it", "Settings", join(_repeat(run), tag("div", groups, class_="groups"), given))
 
 
 def _repeat(run: Contents) -> Markup:
@@ -139,7 +148,8 @@ def shown(value: Any) -> Child:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, int | float):
-        return number(value, str(value))  # as it was typed: a seed or a year has no thousands
+        typed = str(value)  # as it was typed: a seed or a year has no thousands
+        return number(value, typed if len(typed) <= LONGEST_TYPED else chosen(value))
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return str(value)
