@@ -152,7 +152,7 @@ class BatchLoader:
             size = stop - start
             mine = slice(start + rank * size // world, start + (rank + 1) * size // world)
             images_NCHW = self._gather(rows_N[mine])
-            if self.augment:
+            if self.augment and mine.start < mine.stop:  # of a last small batch, some process may get nothing
                 maps_N23 = self.augment.maps(size, seeds.generator(self.seed, "augment", epoch, step), aspect)[
                     mine.start - start : mine.stop - start
                 ]

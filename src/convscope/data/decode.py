@@ -22,6 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 MOST_PIXELS = 89_478_485  # Pillow's own limit against decompression bombs: 256 MiB of RGB
 ORIENTATIONS = ("exif", "xmp", "Raw profile type exif")  # where Pillow keeps what may hold an orientation
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+BY_WAY_OF = {"LAB": "RGB", "HSV": "RGB", "La": "LA", "RGBa": "RGBA"}  # modes that Pillow does not turn into all others in one step
 WHITE = 255  # what shows through transparent pixels, as on paper and on most pages
 REDUCING_GAP = 3.0  # shrink by whole numbers first, down to 3 times the size wanted: Pillow's documentation calls it indistinguishable
 
@@ -60,7 +61,7 @@ def decode_file(path: str, shape: Shape, *, only_grey: bool = False) -> npt.NDAr
         with _opened(content) as image:
             if only_grey and not is_grey(image):
                 raise ColourFound(path)
-            if image.format == "JPEG":  # a photograph is decoded at 1/2, 1/4 or 1/8 of its size where that is still enough
+            if image.format in ("JPEG", "MPO"):  # a photograph is decoded at 1/2, 1/4 or 1/8 of its size where that is still enough
                 enough = max(shape.height, shape.width)
                 image.draft(None, (enough, enough))
             image.load()
@@ -125,11 +126,13 @@ def _eight_bit(image: Image.Image, mode: str) -> Image.Image:
         return image
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         image = _from_wide(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        paper = Image.new("RGBA", image.size, (WHITE, WHITE, WHITE, WHITE))
-        image = Image.alpha_composite(paper, image).convert("RGB")
     try:
+        if image.mode in BY_WAY_OF:
+            image = image.convert(BY_WAY_OF[image.mode])
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            paper = Image.new("RGBA", image.size, (WHITE, WHITE, WHITE, WHITE))
+            image = Image.alpha_composite(paper, image).convert("RGB")
         return image.convert(mode)
     except ValueError:
         raise Unreadable(f"colour mode {image.mode} cannot be turned into {mode}") from None
@@ -193,8 +196,9 @@ def _reasons() -> Iterator[None]:
         raise Unreadable("too large for this machine's memory") from None
     except Exception as error:  # decoders of damaged files raise anything: OSError, SyntaxError, struct.error, zlib.error, ValueError
         said = " ".join(str(error).split()) or type(error).__name__
-        kind = "truncated" if "truncated" in said.lower() or isinstance(error, EOFError) else "damaged"
-        raise Unreadable(f"{kind}: {said}") from None
+        if isinstance(error, EOFError) or "truncated" in said.lower():
+            raise Unreadable("truncated: the file ends before the image does") from None
+        raise Unreadable(f"damaged: {said}") from None
 
 
 @contextmanager

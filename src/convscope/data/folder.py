@@ -190,10 +190,11 @@ def _check_two(lister: _Lister, top: Content, train: str, classes: tuple[str, ..
         hint = f" It holds {len(inner)} folders: did you mean {Path(where) / only}?" if len(inner) > 1 else ""
         raise DataError(f"{where} has one class, {only!r}, and a classifier needs two or more.{hint} {LAYOUTS}")
     if not classes:
-        loose = [item for item in lister.skipped if item.reason == "in no class folder"]
+        prefix = f"{train}/" if train else ""
+        loose = [item for item in lister.skipped if item.reason == "in no class folder" and item.path.startswith(prefix)]
         unreadable = [item for item in lister.skipped if item.reason == "permission denied"]
         if loose:
-            found = f"has {len(loose):,} images but no class folders, so their classes are not known"
+            found = f"has images ({len(loose):,}) but no class folders, so their classes are not known"
         elif unreadable:
             found = f"cannot be read: permission denied for {unreadable[0].path}" + (
                 f" and {len(unreadable) - 1} more" if unreadable[1:] else ""

@@ -94,7 +94,7 @@ def _to_disk(root: Path, entry: Path, listing: Listing, image_size: int | None) 
         needed = len(listing.files) * shape.channels * shape.height * shape.width
         cache.make_room(root, needed, entry.name)
         if needed > cache.free_bytes(root):
-            raise OSError(errno.ENOSPC, f"{needed / 1e9:.1f} GB are needed")
+            raise OSError(errno.ENOSPC, f"{amount(needed)} are needed")
         failed = dict[int, str]()
         try:
             with EntryWriter(entry, len(listing.files), shape) as writer:
@@ -116,7 +116,7 @@ def _to_memory(listing: Listing, image_size: int | None, why: str, notes: list[s
         needed = len(listing.files) * shape.channels * shape.height * shape.width
         if needed > MEMORY_BYTES:
             raise DataError(
-                f"The decoded images need {needed / 1e9:.1f} GB, and the cache folder {why}. "
+                f"The decoded images need {amount(needed)}, and the cache folder {why}. "
                 f"Free some space, name another folder in CONVSCOPE_CACHE, or use a smaller image size."
             )
         images_NCHW = np.zeros((len(listing.files), *shape), np.uint8)
@@ -131,6 +131,21 @@ def _to_memory(listing: Listing, image_size: int | None, why: str, notes: list[s
         notes.append(f"The decoded images are held in memory, because the cache folder {why}; the next run will decode them again.")
         return Decoded(images_NCHW, failed)
     raise AssertionError("the last attempt takes any image")
+
+
+def amount(count: int) -> str:
+    """A number of bytes in words.
+
+    Example:
+        >>> amount(1_300_000_000)
+        '1.3 GB'
+    """
+    value = float(count)
+    for unit in ("bytes", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.4g} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
 
 
 def _why(error: OSError) -> str:

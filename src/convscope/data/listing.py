@@ -80,7 +80,7 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     """
     parts = re.split(r"([0-9]+)", name.casefold())
     key = tuple((0, int(part), "") if index % 2 else (1, 0, part) for index, part in enumerate(parts) if part)
-    return (*key, (2, 0, name))  # names that differ in case only keep a fixed order
+    return (*key, (-1, 0, name))  # shorter names first; those that differ in case only keep a fixed order
 
 
 @cache

@@ -16,7 +16,7 @@ from torch import Tensor
 from convscope.data import report
 from convscope.data.augment import Augment
 from convscope.data.batches import BatchLoader, Split
-from convscope.data.ingest import decode_listing
+from convscope.data.ingest import LARGEST_ASKED, decode_listing
 from convscope.data.listing import SPLITS, TRAIN, UNSPLIT, Listing, split_off
 from convscope.data.loaders import DataLoaders
 from convscope.data.preprocess import Preprocess
@@ -159,8 +159,8 @@ def _mnist(image_size: int | None) -> _Found:
 def _resized(images_NCHW: UInt8[Tensor, "N C H W"], side: int | None) -> UInt8[Tensor, "N C side side"]:
     if side is None or side == SIDE:
         return images_NCHW
-    if side < 1:
-        raise UsageError(f"The image size {side} cannot be meant. Give pixels of a side, 1 or more, or leave it out.")
+    if not 1 <= side <= LARGEST_ASKED:
+        raise UsageError(f"The image size {side} cannot be meant. Give pixels of a side, 1 to {LARGEST_ASKED}, or leave it out.")
     parts = (F.interpolate(part, size=(side, side), mode="bilinear", antialias=True) for part in torch.split(images_NCHW, 4096))
     return torch.cat(list(parts))
 
