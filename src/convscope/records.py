@@ -721,7 +721,10 @@ class ReceptiveField:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One product: the unit of the layer before, its value, the weight and value * weight. `source` names that layer ("input" for the image)."""
+    """One product: the unit of the layer before, its value, the weight and value * weight. `source` names that layer ("input": the image).
+
+    The factor of a product of two activations is their second; the winner of a maximum has the weight 1 and the others 0.
+    """
 
     source: str
     unit: tuple[int, ...]
@@ -753,6 +756,7 @@ class Trace:
         magnitude: sum of |product| plus |bias|, carried through the further steps: what the difference is to be compared with.
         receptive_field: the pixels that can affect it.
         note: why the trace ends here, when it does not reach the pixels.
+        summed_by, operation: the layer whose products the terms are ("2.0"), and what it is ("Conv2d").
     """
 
     layer: str
@@ -766,6 +770,8 @@ class Trace:
     magnitude: float
     receptive_field: Box
     note: str = ""
+    summed_by: str = ""
+    operation: str = ""
 
 
 def shares(counts: Sequence[int]) -> tuple[float, ...]:

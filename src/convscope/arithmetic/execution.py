@@ -9,16 +9,18 @@ is left as it was. What an operation means is not known here (`convscope.arithme
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Num
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from convscope.arithmetic.operators.combine import LARGEST_PIXEL
 from convscope.errors import ModelError
 from convscope.records import ModuleCall, Network, Node
 from convscope.shapes import check_shape
@@ -31,15 +33,21 @@ SHAPE_ONLY = {  # no data comes through
 }
 UNFOLLOWED = "convscope.unknown."  # stands for the function of a tensor whose making could not be followed
 
+Normalisation = tuple[Sequence[float], Sequence[float]]  # mean and deviation of each channel, of pixels scaled to 0..1
+
 Place = tuple[int, int, tuple[int, ...], tuple[int, ...], torch.dtype]
 
 
-def execute(model: nn.Module, image_CHW: Float[Tensor, "C H W"], *, keep_values: bool = True) -> Network:
+def execute(
+    model: nn.Module, image_CHW: Num[Tensor, "C H W"], *, normalise: Normalisation | None = None, keep_values: bool = True
+) -> Network:
     """The graph of one execution of `model` on one image, in the mode that the model is in, without gradients.
 
     Args:
         model: any module that takes images (N, C, H, W); what it holds, its buffers and PyTorch's random state are left as they were.
         image_CHW: one image as the model wants it; moved to the model's device and type.
+        normalise: mean and deviation of each channel, on the scale 0..1. When given, the image holds pixels 0..255, the model receives
+            `(pixel / 255 - mean) / deviation`, and the graph begins with the operations "pixels" and "input" instead of "input".
         keep_values: False keeps only the shapes of values and weights, which costs no memory.
 
     Returns:
@@ -54,6 +62,7 @@ def execute(model: nn.Module, image_CHW: Float[Tensor, "C H W"], *, keep_values:
         ['input', '0.0', '0.1']
     """
     check_shape(image_CHW, "CHW", "image")
+    pixels_CHW, image_CHW = image_CHW, _normalised(image_CHW, normalise)
     reference = next((p for p in model.parameters() if p.is_floating_point()), image_CHW)
     images_NCHW = image_CHW.detach().to(reference.device, reference.dtype, copy=True)[None]
     recorder = _Recorder(images_NCHW)
@@ -72,7 +81,8 @@ def execute(model: nn.Module, image_CHW: Float[Tensor, "C H W"], *, keep_values:
             f"{type(model).__name__} returned {type(result).__name__}, which is not a tensor computed from the image. "
             "A network that gives one tensor, such as logits, is needed; wrap it in a module that returns that tensor."
         )
-    return _network(type(model).__name__, recorder, output, keep_values)
+    network = _network(type(model).__name__, recorder, output, keep_values)
+    return network if normalise is None else _with_pixels(network, pixels_CHW, normalise)
 
 
 @contextlib.contextmanager
@@ -274,6 +284,25 @@ def _network(model: str, recorder: _Recorder, output: int, keep_values: bool) ->
             )
         )
     return Network(model, tuple(nodes), tuple(calls), names[output], tuple(recorder.decisions))
+
+
+def _normalised(image_CHW: Tensor, normalise: Normalisation | None) -> Tensor:
+    if normalise is None:
+        return image_CHW
+    mean, std = (torch.tensor(list(values), dtype=torch.float32) for values in normalise)
+    for what, values in (("mean", mean), ("deviation", std)):
+        check_shape(values, "C", f"{what} of the pixels", C=image_CHW.shape[0])
+    return (image_CHW.to(torch.float32) / LARGEST_PIXEL - mean[:, None, None]) / std[:, None, None]
+
+
+def _with_pixels(network: Network, pixels_CHW: Tensor, normalise: Normalisation) -> Network:
+    """The same graph with the normalisation as its first operation, so that everything leads back to the pixels of the file."""
+    pixels = Node("pixels", "", "image", "input", (), _array(pixels_CHW[None].to(torch.float32), True))
+    weights = {name: np.asarray(values, dtype=np.float64) for name, values in zip(("mean", "std"), normalise, strict=True)}
+    given = network.nodes[0]
+    normalised = Node(given.name, "", "Normalise", "convscope.normalise.default", ("pixels",), given.values, weights, {"data": ["input"]})
+    calls = tuple(dataclasses.replace(call, start=call.start + 1, nodes=tuple(index + 1 for index in call.nodes)) for call in network.calls)
+    return dataclasses.replace(network, nodes=(pixels, normalised, *network.nodes[1:]), calls=calls)
 
 
 def _names(recorder: _Recorder) -> list[str]:

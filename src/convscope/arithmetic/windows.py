@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 Table = np.ndarray[Any, np.dtype[np.int64]]
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Values = np.ndarray[Any, Any]
 
 PADDING = -1  # marks a tap that falls outside the input
 
@@ -65,22 +65,15 @@ def real_pairs(tables: Sequence[Table]) -> int:
     return math.prod(int((table != PADDING).sum()) for table in tables)
 
 
-def spread_back(mask: Mask, tables: Sequence[Table], sizes: Sequence[int]) -> Mask:
-    """The input places that any marked output place sees.
+def least_seen(values: Values, tables: Sequence[Table], nothing: int) -> Values:
+    """The least of what each output place's window sees, along the last axes; `nothing` where it sees padding only.
 
     Args:
-        mask: marked outputs; its last axes are those of `tables`, earlier ones are kept.
+        values: one number for each input place; its last axes are those of `tables`, earlier ones are kept.
         tables: one for each of the last axes.
-        sizes: input places of each of these axes.
-
-    Returns:
-        The marked inputs, with the last axes of the given sizes.
+        nothing: larger than any of the numbers.
     """
-    marked = mask.astype(np.float32)
-    for axis, (table, size) in enumerate(zip(tables, sizes, strict=True), start=mask.ndim - len(tables)):
-        sees = np.zeros((table.shape[0], size + 1), dtype=np.float32)  # one more column, where padding goes
-        sees[np.arange(table.shape[0])[:, None], table] = 1
-        marked = np.moveaxis(np.tensordot(marked, sees[:, :size], axes=(axis, 0)), -1, axis)
-        marked = (marked > 0).astype(np.float32)
-    result: Mask = marked > 0
-    return result
+    for axis, table in enumerate(tables, start=values.ndim - len(tables)):
+        seen = np.moveaxis(np.take(values, np.maximum(table, 0), axis=axis), (axis, axis + 1), (-2, -1))  # the places and taps last
+        values = np.moveaxis(np.where(table != PADDING, seen, nothing).min(axis=-1, initial=nothing), -1, axis)
+    return values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convscope.arithmetic.operators.base import Applied, Move, Operator, Part, Products, Step, Sum
-from convscope.arithmetic.operators.combine import Combine, Probed
+from convscope.arithmetic.operators.combine import Combine, Pixels, Probed
 from convscope.arithmetic.operators.moves import MOVES, Relocate
 from convscope.arithmetic.operators.norms import Normalise, Softmax
 from convscope.arithmetic.operators.pointwise import ARITHMETIC, FORMULAS, Activation, Constant
@@ -16,6 +16,7 @@ __all__ = ["Applied", "Move", "Operator", "Part", "Products", "Step", "Sum", "op
 _OPERATORS: dict[str, Operator] = {
     **{name: Relocate() for name in MOVES},
     **{name: Activation() for name in FORMULAS},
+    "normalise": Pixels(),
     "convolution": Convolution(),
     "addmm": Linear(),
     "mm": Linear(),

@@ -12,20 +12,21 @@ All work on many units at once. Nothing here looks at a whole network (`convscop
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from convscope.arithmetic.windows import Mask
 from convscope.records import Node
 
 Array = np.ndarray[Any, Any]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 Inputs = Sequence[Array]
 
-PRODUCTS_AT_ONCE = 4_000_000  # products held in memory at once while supports are found: about 100 MB
+PRODUCTS_AT_ONCE = 4_000_000  # products held in memory at once while fields are found: about 100 MB
+NOTHING = 2**40  # in a field: no pixel; greater than the number of any row or column
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +74,20 @@ class Operator(abc.ABC):
     """How units of an operation's output come from units of its inputs."""
 
     @abc.abstractmethod
-    def support(self, node: Node, inputs: Inputs, mask: Mask) -> list[Mask]:
-        """The units of each input that the marked output units can depend on, whatever the weights are.
+    def reach(self, node: Node, inputs: Inputs, fields: Sequence[Array]) -> Array:
+        """The pixels that the output's units can depend on, whatever the weights are.
+
+        A field is an array of shape (4, ...) that holds, for each unit, the first row, the first column, minus the last row and minus the
+        last column of its pixels, so that the field of a union is the least of the fields; `NOTHING` where a unit depends on no pixel. Its
+        further axes are those of the units, or 1 where units along an axis do not differ.
 
         Args:
             node: the operation.
             inputs: the values of its inputs.
-            mask: marked units, of the shape of `node.values`.
+            fields: the fields of its inputs.
 
         Returns:
-            One mask for each input.
+            The fields of its output.
         """
 
 
@@ -93,33 +98,31 @@ class Sum(Operator):
     def products(self, node: Node, inputs: Inputs, units: Indices) -> Products:
         """The products that make the given units."""
 
-    def support(self, node: Node, inputs: Inputs, mask: Mask) -> list[Mask]:
-        """The inputs of the marked units' products."""
-        masks = [np.zeros(values.shape, dtype=np.bool_) for values in inputs]
-        for units in chunks(np.flatnonzero(mask), max(1, PRODUCTS_AT_ONCE // max(values.size for values in inputs))):
+    def reach(self, node: Node, inputs: Inputs, fields: Sequence[Array]) -> Array:
+        """The fields of all factors together, product by product; operators with windows have a faster way."""
+        flat = [np.broadcast_to(found, (4, *values.shape)).reshape(4, -1) for found, values in zip(fields, inputs, strict=True)]
+        result = np.full((4, node.values.size), NOTHING, dtype=np.int64)
+        for units in chunks(np.arange(node.values.size), max(1, PRODUCTS_AT_ONCE // max(values.size for values in inputs))):
             for part in self.products(node, inputs, units).parts:
-                masks[part.input].reshape(-1)[part.unit] = True
-        return masks
+                for edge, found in zip(result, flat[part.input], strict=True):
+                    np.minimum.at(edge, units[part.row], found[part.unit])
+        return result.reshape(4, *node.values.shape)
 
 
 class Step(Operator):
     """A unit is a function of the one input unit at the same place (and perhaps of statistics over others)."""
 
     @abc.abstractmethod
-    def apply(self, node: Node, inputs: Inputs, units: Indices) -> Applied:
-        """The values of the given units, by the operator's own formula."""
+    def apply(self, node: Node, inputs: Inputs, units: Indices, x: Array) -> Applied:
+        """The values of the given units, by the operator's own formula, when the input units that they are made of have the values `x`."""
 
     def origin(self, node: Node, inputs: Inputs, units: Indices) -> Indices:
         """The input unit that each of the given units is made of."""
-        shape = inputs[0].shape
-        if shape == node.values.shape:
-            return units
-        places: Indices = np.broadcast_to(np.arange(inputs[0].size).reshape(shape), node.values.shape).reshape(-1)[units]
-        return places
+        return broadcast_units(inputs[0].shape, node.values.shape, units)
 
-    def support(self, node: Node, inputs: Inputs, mask: Mask) -> list[Mask]:  # noqa: ARG002 (norms look at the node)
-        """The same places of the input."""
-        return [unbroadcast(mask, inputs[0].shape)]
+    def reach(self, node: Node, inputs: Inputs, fields: Sequence[Array]) -> Array:
+        """The same fields."""
+        return aligned(fields[0], node.values.ndim)
 
 
 class Move(Operator):
@@ -129,26 +132,27 @@ class Move(Operator):
     def origin(self, node: Node, inputs: Inputs, units: Indices) -> tuple[Indices, Indices]:
         """The number of the input and the unit of it that each of the given units is; -1 and -1 for a constant."""
 
-    def support(self, node: Node, inputs: Inputs, mask: Mask) -> list[Mask]:
-        """The places that the marked units come from."""
-        masks = [np.zeros(values.shape, dtype=np.bool_) for values in inputs]
-        number, unit = self.origin(node, inputs, np.flatnonzero(mask))
-        for index, marked in enumerate(masks):
-            marked.reshape(-1)[unit[number == index]] = True
-        return masks
+    def reach(self, node: Node, inputs: Inputs, fields: Sequence[Array]) -> Array:
+        """The fields, moved with their units."""
+        number, unit = self.origin(node, inputs, np.arange(node.values.size))
+        result = np.full((4, node.values.size), NOTHING, dtype=np.int64)
+        for index, (found, values) in enumerate(zip(fields, inputs, strict=True)):
+            from_it = number == index
+            result[:, from_it] = np.broadcast_to(found, (4, *values.shape)).reshape(4, -1)[:, unit[from_it]]
+        return result.reshape(4, *node.values.shape)
 
 
-def unbroadcast(mask: Mask, shape: tuple[int, ...]) -> Mask:
-    """The places of an array of `shape` that broadcasting copies to a marked place.
+def aligned(field: Array, axes: int) -> Array:
+    """A field with as many axes of units as an array of `axes` axes, to broadcast with it: 1s go in front, as in all broadcasting."""
+    return field.reshape(4, *[1] * (axes + 1 - field.ndim), *field.shape[1:])
 
-    Example:
-        >>> unbroadcast(numpy.array([[True, False], [False, False]]), (2, 1))
-        array([[ True],
-               [False]])
-    """
-    extra = mask.ndim - len(shape)
-    axes = tuple(axis for axis in range(mask.ndim) if axis < extra or (shape[axis - extra] == 1 and mask.shape[axis] != 1))
-    return np.asarray(mask.any(axis=axes, keepdims=True), dtype=np.bool_).reshape(shape)
+
+def broadcast_units(shape: tuple[int, ...], output_shape: tuple[int, ...], units: Indices) -> Indices:
+    """The unit of an array of `shape` that broadcasting puts at each of the given places of an array of `output_shape`."""
+    if shape == output_shape:
+        return units
+    found: Indices = np.broadcast_to(np.arange(math.prod(shape)).reshape(shape), output_shape).reshape(-1)[units]
+    return found
 
 
 def chunks(units: Indices, size: int) -> Iterator[Indices]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from convscope.arithmetic.operators.base import Array, Indices, Inputs, Part, Products, Sum, unbroadcast
-from convscope.arithmetic.windows import Mask
+from convscope.arithmetic.operators.base import Array, Indices, Inputs, Part, Products, Sum, aligned, broadcast_units, places
 from convscope.records import Node
+
+LARGEST_PIXEL = 255.0  # of an image file
 
 
 class Combine(Sum):
@@ -25,7 +27,7 @@ class Combine(Sum):
     def products(self, node: Node, inputs: Inputs, units: Indices) -> Products:
         """One product from each summand, or one in all for a product or a quotient."""
         rows = np.arange(len(units))
-        first, second = (_broadcast_units(values, node.values, units) for values in inputs)
+        first, second = (broadcast_units(values.shape, node.values.shape, units) for values in inputs)
         alpha = float(node.settings.get("alpha") or 1)
         if self.kind in ("mul", "div"):
             factor = inputs[1].reshape(-1)[second].astype(np.float64)
@@ -34,17 +36,24 @@ class Combine(Sum):
         parts = tuple(Part(i, rows, units_of, np.full(len(units), signs[i])) for i, units_of in enumerate((first, second)))
         return Products(parts, np.zeros(len(units)))
 
-    def support(self, node: Node, inputs: Inputs, mask: Mask) -> list[Mask]:  # noqa: ARG002
-        """The same places of both."""
-        return [unbroadcast(mask, values.shape) for values in inputs]
+    def reach(self, node: Node, inputs: Inputs, fields: Sequence[Array]) -> Array:
+        """The fields of both."""
+        first, second = (aligned(field, node.values.ndim) for field in fields)
+        return np.minimum(first, second)
 
 
-def _broadcast_units(values: Array, output: Array, units: Indices) -> Indices:
-    """The unit of `values` that broadcasting puts at each of the given places of `output`."""
-    if values.shape == output.shape:
-        return units
-    found: Indices = np.broadcast_to(np.arange(values.size).reshape(values.shape), output.shape).reshape(-1)[units]
-    return found
+class Pixels(Sum):
+    """The normalisation of pixels 0..255: `(pixel / 255 - mean) / std` as one product and a bias."""
+
+    def products(self, node: Node, inputs: Inputs, units: Indices) -> Products:
+        """The pixel times 1 / (255 * std), and the bias -mean / std."""
+        channel = places(units, inputs[0].shape)[1]
+        mean, std = node.weights["mean"][channel], node.weights["std"][channel]
+        return Products((Part(0, np.arange(len(units)), units, 1 / (LARGEST_PIXEL * std)),), -mean / std)
+
+    def reach(self, node: Node, inputs: Inputs, fields: Sequence[Array]) -> Array:
+        """The same pixel."""
+        return fields[0]
 
 
 class Probed(Sum):
@@ -53,7 +62,7 @@ class Probed(Sum):
     def products(self, node: Node, inputs: Inputs, units: Indices) -> Products:
         """The products whose weight is not zero."""
         with torch.enable_grad():
-            data = torch.zeros(inputs[0].shape, dtype=torch.float64, requires_grad=True)
+            data = torch.zeros_like(torch.from_numpy(inputs[0]), requires_grad=True)  # in the type in which the weights were computed
             output = run(node, [data]).reshape(-1)
             rows, indices, weights = [], [], []
             for row, unit in enumerate(units):
@@ -62,7 +71,7 @@ class Probed(Sum):
                 seen = np.flatnonzero(flat)
                 rows.append(np.full(len(seen), row))
                 indices.append(seen)
-                weights.append(flat[seen])
+                weights.append(flat[seen].astype(np.float64))
         bias = output.detach().numpy()[units].astype(np.float64)
         empty: list[Any] = [np.zeros(0, dtype=np.int64)]
         return Products((Part(0, *(np.concatenate(column or empty) for column in (rows, indices, weights))),), bias)

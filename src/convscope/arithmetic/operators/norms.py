@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from convscope.arithmetic.operators.base import Applied, Array, Indices, Inputs, Step, places
-from convscope.arithmetic.windows import Mask
 from convscope.records import Node
 
 
 class Normalise(Step):
     """`(x - mean) / sqrt(variance + eps) * weight + bias`, with the mean and variance of the unit's group."""
 
-    def apply(self, node: Node, inputs: Inputs, units: Indices) -> Applied:
+    def apply(self, node: Node, inputs: Inputs, units: Indices, x: Array) -> Applied:
         """The formula's values; `numbers` has mean, variance, eps and, where the layer has them, weight and bias."""
-        x = inputs[0].reshape(-1)[units].astype(np.float64)
         eps = float(node.settings.get("eps", node.settings.get("epsilon", 0.0)))
         mean, variance = self._statistics(node, inputs[0], units)
         weight, bias = self._affine(node, units)
@@ -27,13 +26,13 @@ class Normalise(Step):
         shift = np.abs(mean * factor) + (0.0 if bias is None else np.abs(bias))
         return Applied(value, np.abs(factor), shift, numbers)
 
-    def support(self, node: Node, inputs: Inputs, mask: Mask) -> list[Mask]:
-        """The same places, or the whole group when the statistics are this image's."""
+    def reach(self, node: Node, inputs: Inputs, fields: Sequence[Array]) -> Array:
+        """The same fields, or those of the whole group when the statistics are this image's."""
         if uses_stored_statistics(node):
-            return [mask]
-        groups = _groups(node, inputs[0])
-        marked = np.asarray(mask.reshape(groups).any(axis=1, keepdims=True))
-        return [np.broadcast_to(marked, groups).reshape(mask.shape).copy()]
+            return fields[0]
+        shape = inputs[0].shape
+        grouped = np.broadcast_to(fields[0], (4, *shape)).reshape(4, *_groups(node, inputs[0]))
+        return np.broadcast_to(grouped.min(axis=2, keepdims=True), grouped.shape).reshape(4, *shape)
 
     def _statistics(self, node: Node, values: Array, units: Indices) -> tuple[Array, Array]:
         if uses_stored_statistics(node):
@@ -44,10 +43,8 @@ class Normalise(Step):
         return groups.mean(axis=1)[group], groups.var(axis=1)[group]
 
     def _affine(self, node: Node, units: Indices) -> tuple[Array | None, Array | None]:
-        if node.operation == "native_layer_norm":
-            index = units % math.prod(node.settings["normalized_shape"])
-        else:
-            index = places(units, node.values.shape)[1]
+        by_place = node.operation == "native_layer_norm"
+        index = units % math.prod(node.settings["normalized_shape"]) if by_place else places(units, node.values.shape)[1]
         weight, bias = (node.weights.get(name) for name in ("weight", "bias"))
         return tuple(None if array is None else array.reshape(-1)[index].astype(np.float64) for array in (weight, bias))  # type: ignore[return-value]
 
@@ -74,18 +71,17 @@ class Softmax(Step):
     def __init__(self, *, logarithm: bool) -> None:
         self.logarithm = logarithm
 
-    def apply(self, node: Node, inputs: Inputs, units: Indices) -> Applied:
+    def apply(self, node: Node, inputs: Inputs, units: Indices, x: Array) -> Applied:
         """The formula's values; `numbers` has the greatest input and the sum of the exponentials of the differences from it."""
         axis = int(node.settings["dim"])
         values = inputs[0].astype(np.float64)
         greatest = values.max(axis=axis, keepdims=True)
         total = np.exp(values - greatest).sum(axis=axis, keepdims=True)
         greatest, total = (np.broadcast_to(array, values.shape).reshape(-1)[units] for array in (greatest, total))
-        x = values.reshape(-1)[units] - greatest
-        value = x - np.log(total) if self.logarithm else np.exp(x) / total
+        below = x - greatest
+        value = below - np.log(total) if self.logarithm else np.exp(below) / total
         return Applied(value, 1.0, np.abs(greatest), {"greatest": greatest, "sum of exponentials": total})
 
-    def support(self, node: Node, inputs: Inputs, mask: Mask) -> list[Mask]:
+    def reach(self, node: Node, inputs: Inputs, fields: Sequence[Array]) -> Array:
         """Everything along the axis."""
-        marked = np.asarray(mask.any(axis=int(node.settings["dim"]), keepdims=True))
-        return [np.broadcast_to(marked, inputs[0].shape).copy()]
+        return np.asarray(fields[0].min(axis=int(node.settings["dim"]) % inputs[0].ndim + 1, keepdims=True))

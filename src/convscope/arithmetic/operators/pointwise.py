@@ -90,11 +90,10 @@ ARITHMETIC: dict[str, Callable[[Any, Any, float], Any]] = {
 class Activation(Step):
     """A function of one unit, by name."""
 
-    def apply(self, node: Node, inputs: Inputs, units: Indices) -> Applied:
+    def apply(self, node: Node, inputs: Inputs, units: Indices, x: Array) -> Applied:
         """The formula's values; `numbers` are the function's own settings."""
         numbers: dict[str, Any] = {key: value for key, value in node.settings.items() if type(value) in (int, float)}
         numbers |= {key: _at(array, node.values.shape, units) for key, array in node.weights.items() if key != "noise"}
-        x = inputs[0].reshape(-1)[self.origin(node, inputs, units)].astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             value = FORMULAS[node.operation](x, {**node.settings, **numbers})
             return Applied(value, _steepness(x, value), 0.0, numbers)
@@ -103,13 +102,12 @@ class Activation(Step):
 class Constant(Step):
     """Arithmetic of one activation and a constant: a number, or a tensor such as a scale for each channel."""
 
-    def apply(self, node: Node, inputs: Inputs, units: Indices) -> Applied:
+    def apply(self, node: Node, inputs: Inputs, units: Indices, x: Array) -> Applied:
         """The result; `numbers` has the constant."""
         data = node.settings["data"][0]
         other = "other" if data == "self" else "self"
         constant = _at(node.weights[other], node.values.shape, units) if other in node.weights else float(node.settings[other])
         alpha = float(node.settings.get("alpha") or 1)
-        x = inputs[0].reshape(-1)[self.origin(node, inputs, units)].astype(np.float64)
         formula = ARITHMETIC[node.operation]
         value = formula(x, constant, alpha) if data == "self" else formula(constant, x, alpha)
         numbers = {"constant": constant} | ({"alpha": alpha} if alpha != 1 else {})

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from convscope.arithmetic.operators.base import Array, Indices, Inputs, Part, Products, Sum, places
-from convscope.arithmetic.windows import PADDING, Mask, Table, adaptive_windows, sliding_windows, spread_back
+from convscope.arithmetic.operators.base import NOTHING, Array, Indices, Inputs, Part, Products, Sum, places
+from convscope.arithmetic.windows import PADDING, Table, adaptive_windows, least_seen, sliding_windows
 from convscope.records import Node
 
 
@@ -37,10 +37,12 @@ class Pool(Sum):
         weight = np.broadcast_to(weight, index.shape)
         return Products((Part(0, row[real], index[real], weight[real]),), np.zeros(len(units)))
 
-    def support(self, node: Node, inputs: Inputs, mask: Mask) -> list[Mask]:
-        """The windows of the marked units."""
+    def reach(self, node: Node, inputs: Inputs, fields: Sequence[Array]) -> Array:
+        """The fields of the window."""
         tables = self.tables(node, inputs[0].shape)
-        return [spread_back(mask, tables, inputs[0].shape[-len(tables) :])]
+        lead = fields[0].ndim - len(tables)
+        full = np.broadcast_to(fields[0], (*fields[0].shape[:lead], *inputs[0].shape[-len(tables) :]))
+        return least_seen(full, tables, NOTHING)
 
     def tables(self, node: Node, shape: tuple[int, ...]) -> list[Table]:
         """The window table of each pooled axis."""
@@ -96,11 +98,13 @@ class Reduce(Sum):
         weight = _winners(inputs[0], index, real) if self.kind == "max" else np.full(index.shape, 1 / count if self.kind == "mean" else 1.0)
         return Products((Part(0, np.repeat(np.arange(len(units)), count), index.reshape(-1), weight.reshape(-1)),), np.zeros(len(units)))
 
-    def support(self, node: Node, inputs: Inputs, mask: Mask) -> list[Mask]:
+    def reach(self, node: Node, inputs: Inputs, fields: Sequence[Array]) -> Array:
         """Everything along the reduced axes."""
-        shape, axes = inputs[0].shape, reduced_axes(node, inputs[0].ndim)
-        kept = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
-        return [np.broadcast_to(mask.reshape(kept), shape).copy()]
+        axes = reduced_axes(node, inputs[0].ndim)
+        least = np.asarray(fields[0].min(axis=tuple(axis + 1 for axis in axes), keepdims=True))
+        if node.values.ndim == inputs[0].ndim:
+            return least
+        return least.reshape(4, *(size for axis, size in enumerate(least.shape[1:]) if axis not in axes))
 
 
 def reduced_axes(node: Node, rank: int) -> list[int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from convscope.arithmetic.operators.base import Array, Indices, Inputs, Part, Products, Sum, places
-from convscope.arithmetic.windows import PADDING, Mask, Table, sliding_windows, spread_back, transposed_windows
+from convscope.arithmetic.operators.base import NOTHING, Array, Indices, Inputs, Part, Products, Sum, places
+from convscope.arithmetic.windows import PADDING, Table, least_seen, sliding_windows, transposed_windows
 from convscope.records import Node
 
 
@@ -36,12 +37,15 @@ class Convolution(Sum):
         bias = node.weights.get("bias")
         return Products((part,), np.zeros(len(units)) if bias is None else bias[filters].astype(np.float64))
 
-    def support(self, node: Node, inputs: Inputs, mask: Mask) -> list[Mask]:
-        """The windows of the marked units, in every channel of their group."""
-        shape, groups = inputs[0].shape, int(node.settings["groups"])
-        grouped = np.asarray(mask.reshape(shape[0], groups, -1, *mask.shape[2:]).any(axis=2))
-        seen = spread_back(grouped, convolution_tables(node, shape), shape[2:])
-        return [np.repeat(seen, shape[1] // groups, axis=1)]
+    def reach(self, node: Node, inputs: Inputs, fields: Sequence[Array]) -> Array:
+        """The fields of the window, in every channel of the filter's group."""
+        shape, field, groups = inputs[0].shape, fields[0], int(node.settings["groups"])
+        if field.shape[2] == 1:  # all channels alike
+            groups = 1
+        grouped = field.reshape(4, field.shape[1], groups, -1, *field.shape[3:]).min(axis=3)
+        full = np.broadcast_to(grouped, (*grouped.shape[:3], *shape[2:]))
+        seen = least_seen(full, convolution_tables(node, shape), NOTHING)
+        return seen if groups == 1 else np.repeat(seen, node.values.shape[1] // groups, axis=2)
 
 
 def convolution_tables(node: Node, shape: tuple[int, ...]) -> list[Table]:
@@ -76,11 +80,10 @@ class Linear(Sum):
         added = np.zeros(len(units)) if bias is None else beta * np.broadcast_to(bias, node.values.shape)[row, column].astype(np.float64)
         return Products((Part(0, rows, index.reshape(-1), alpha * taps.astype(np.float64).reshape(-1)),), added)
 
-    def support(self, node: Node, inputs: Inputs, mask: Mask) -> list[Mask]:
-        """Every feature of the rows of marked units."""
-        _, inner, left = _constant_factor(node)
-        marked = mask.any(axis=0, keepdims=True) if left else mask.any(axis=1, keepdims=True)
-        return [np.repeat(marked, inputs[0].shape[inner], axis=inner)]
+    def reach(self, node: Node, inputs: Inputs, fields: Sequence[Array]) -> Array:
+        """Every feature of the row."""
+        _, inner, _ = _constant_factor(node)
+        return np.asarray(fields[0].min(axis=inner + 1, keepdims=True))
 
 
 def _constant_factor(node: Node) -> tuple[Array, int, bool]:

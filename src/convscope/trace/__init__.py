@@ -1,0 +1,6 @@
+"""Tracing: any activation of a network back to the multiplications and pixels that made it."""
+
+from convscope.arithmetic.receptive import receptive_field
+from convscope.trace.trace import executed, trace, trace_executed, trace_to_pixels, unfold_executed
+
+__all__ = ["executed", "receptive_field", "trace", "trace_executed", "trace_to_pixels", "unfold_executed"]
