@@ -8,7 +8,7 @@ the images, and trains, judges and measures nothing. What a run did not keep is 
     html        elements that escape their text       answers     confusion matrix, classes, mistakes
     parts       pieces that sections share            inputs      the data
     words       numbers and times in words            machine     the network, settings, how to repeat
-    document    the file around the sections          layers      statistics inside the network
+    document    the file around the sections          layers      what happened inside the network, from layer_values
 """
 
 from __future__ import annotations
@@ -16,12 +16,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from convscope.rundir import RunDir, write_text
-from convscope.show.page import answers, document, inputs, machine, training, verdict
+from convscope.show.page import answers, document, inputs, layers, machine, training, verdict
 from convscope.show.page.contents import Contents, read
 from convscope.show.page.html import join
 from convscope.show.page.parts import Absent, Section
 
-SECTIONS = (training.curves, training.epochs, answers.answers, answers.mistakes, inputs.data, machine.network, machine.settings)
+SECTIONS = (
+    training.curves,
+    training.epochs,
+    layers.layers,
+    answers.answers,
+    answers.mistakes,
+    inputs.data,
+    machine.network,
+    machine.settings,
+)
 
 
 def write_report(run: RunDir) -> Path:

@@ -45,7 +45,7 @@ def page(title: str, head: Markup, sections: Sequence[Section], foot: Markup) ->
         sections: in order; each gets a link in the bar at the top.
         foot: what stands below the last.
     """
-    scripts = [plotly_script(), static("page.js")]
+    scripts = [plotly_script(), static("page.js"), static("layers.js")]
     links = [tag("a", section.short, href=f"#{section.identifier}") for section in sections]
     bar = tag(
         "div",

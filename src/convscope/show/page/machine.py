@@ -23,7 +23,7 @@ WAYS_OF_COUNTING = {
 }
 LONGEST_TYPED = 10  # characters; a number that a program chose is longer
 SHOWN_ELSEWHERE = frozenset(
-    {"schema", "name", "result", "status", "message", "argv", "classes", "created", "device", "versions", "settings"}
+    {"schema", "name", "result", "status", "message", "argv", "classes", "created", "device", "versions", "settings", "seconds"}
 )
 
 

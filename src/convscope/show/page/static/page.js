@@ -2,6 +2,8 @@
 // It asks nothing of any network and keeps nothing but the choice of light or dark.
 "use strict";
 
+const convscope = {}; // what layers.js needs of this file
+
 (() => {
   const root = document.documentElement;
   const charts = new Map(); // id -> the values beside its place
@@ -105,11 +107,17 @@
 
   // ---------------------------------------------------------------- the page
 
+  const drawn = []; // functions that draw again in the colours of the moment
+  Object.assign(convscope, { colour, coloured, layoutOf, options, touch, drawn });
+
   for (const place of document.querySelectorAll(".chart")) {
     place.textContent = "";
     charts.set(place.id, JSON.parse(document.getElementById(`${place.id}-values`).textContent));
   }
-  const drawAll = () => charts.forEach((_, id) => draw(id));
+  const drawAll = () => {
+    charts.forEach((_, id) => draw(id));
+    drawn.forEach((again) => again());
+  };
 
   for (const button of document.querySelectorAll("[data-logarithm]")) {
     button.addEventListener("click", () => {
