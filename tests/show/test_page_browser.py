@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -15,25 +14,31 @@ pytestmark = pytest.mark.chromium
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(make_run(tmp_path_factory.mktemp("run") / "pets"))
+def opened(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, list[str]]]:
+    """The page of a small run, opened from its file, and what it said to the console or asked for besides itself."""
+    report = write_report(make_run(tmp_path_factory.mktemp("run") / "pets"))
+    said: list[str] = []
+    page = chromium.new_page(viewport={"width": 360, "height": 740}, color_scheme="light")
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: said.append(request.url) if not request.url.startswith(("data:", "blob:")) else None)
+    page.on("dialog", lambda dialog: said.append(dialog.message))
+    page.goto(report.as_uri())
+    page.wait_for_function("[...document.querySelectorAll('.chart')].every((place) => place.querySelector('.main-svg'))")
+    assert said == [report.as_uri()]
+    said.clear()
+    yield page, said
+    page.close()
 
 
 @pytest.fixture
-def open_page(chromium: Browser, report: Path) -> Iterator[Page]:
-    """The page on a phone's narrow screen in light; the test fails when it complained or asked for something else."""
-    complaints: list[str] = []
-    context = chromium.new_context(viewport={"width": 360, "height": 740}, color_scheme="light")
-    page = context.new_page()
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: complaints.append(request.url) if not request.url.startswith(("data:", "blob:")) else None)
-    page.on("dialog", lambda dialog: complaints.append(dialog.message))
-    page.goto(report.as_uri())
-    page.wait_for_function("[...document.querySelectorAll('.chart')].every((place) => place.querySelector('.main-svg'))")
+def open_page(opened: tuple[Page, list[str]]) -> Iterator[Page]:
+    """The page on a narrow phone in light; the test fails when it complains or asks for anything."""
+    page, said = opened
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.emulate_media(color_scheme="light", media="screen")
     yield page
-    context.close()
-    assert complaints == [report.as_uri()]
+    assert said == []
 
 
 CONTRAST = """
