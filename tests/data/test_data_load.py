@@ -265,6 +265,9 @@ def test_samples_are_spread_over_the_classes(mnist: DataLoaders, tmp_path: Path)
         assert (image.size, image.mode) == ((32, 64), "RGB")
     class_folders(tmp_path, {f"c{number}": 3 for number in range(30)})
     assert len(load_data(tmp_path).summary.samples) == 24
+    few = load_data(class_folders(tmp_path / "few", {"a": 2, "b": 50}))
+    names = [sample.name for sample in few.summary.samples]
+    assert len(set(names)) == len(names) == 13  # one of a, twelve of b
 
 
 def test_show_batch_draws_the_first_batch(mnist: DataLoaders) -> None:
@@ -281,9 +284,9 @@ def test_show_batch_draws_the_first_batch(mnist: DataLoaders) -> None:
 
 
 def test_titles_are_drawn_as_they_are(tmp_path: Path) -> None:
-    figure = image_grid(np.zeros((2, 3, 4, 4), np.uint8), ["$100$", "\\frac"])
+    figure = image_grid(np.zeros((2, 3, 4, 4), np.uint8), ["$100$", "\\frac" * 9])
     figure.savefig(tmp_path / "a.png")
-    assert [axis.get_title() for axis in figure.axes] == ["$100$", "\\frac"]
+    assert [axis.get_title() for axis in figure.axes] == ["$100$", "\\frac\\frac\\frac\\fra…"]
 
 
 def test_a_notebook_shows_pictures_counts_and_escaped_names() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from convscope.data import report
 from convscope.data.batches import BatchLoader
@@ -50,15 +51,20 @@ class DataLoaders:
         """A figure of the first training images as the network gets them, augmentation included.
 
         Args:
-            max_n: at most so many images, and at most a batch.
+            max_n: at most so many images, and at most an epoch.
         """
         from convscope.show.images import image_grid  # matplotlib is imported only by those who draw
 
         if max_n < 1:
             raise UsageError(f"show_batch(max_n={max_n}) shows nothing. Give 1 or more images.")
-        images_NCHW, labels_N = next(self.train.batches(epoch=0))
-        pixels_NCHW = self.preprocess.to_pixels(images_NCHW[:max_n]).cpu().numpy()
-        return image_grid(pixels_NCHW, [self.classes[label] for label in labels_N[:max_n].tolist()])
+        images, labels = list[Tensor](), list[int]()
+        for images_NCHW, labels_N in self.train.batches(epoch=0):
+            images.append(images_NCHW[: max_n - len(labels)].cpu())
+            labels += labels_N[: max_n - len(labels)].tolist()
+            if len(labels) == max_n:
+                break
+        pixels_NCHW = self.preprocess.to_pixels(torch.cat(images)).numpy()
+        return image_grid(pixels_NCHW, [self.classes[label] for label in labels])
 
     def __repr__(self) -> str:
         parts = [f"{self.train.count:,} training", f"{self.valid.count:,} validation"]

@@ -125,19 +125,23 @@ def samples_of(split: Split, classes: Sequence[str]) -> tuple[SampleImage, ...]:
         At most 24, or one of each of the first 24 classes.
     """
     labels_N = split.labels_N.numpy()
-    per_class = [np.flatnonzero(labels_N == label) for label in range(min(len(classes), MOST_SAMPLES))]
-    rounds = max(1, MOST_SAMPLES // len(per_class))
-    chosen = [of_class[turn * len(of_class) // rounds] for turn in range(rounds) for of_class in per_class if len(of_class) > turn]
-    return tuple(sample_image(split.pixels(int(index)), classes[labels_N[index]], split.name(int(index))) for index in chosen)
+    rounds = max(1, MOST_SAMPLES // min(len(classes), MOST_SAMPLES))
+    columns = list[list[int]]()
+    for label in range(min(len(classes), MOST_SAMPLES)):
+        of_class = np.flatnonzero(labels_N == label).tolist()
+        shown = min(rounds, len(of_class))
+        columns.append([of_class[turn * len(of_class) // shown] for turn in range(shown)])
+    chosen = [column[turn] for turn in range(rounds) for column in columns if turn < len(column)]
+    return tuple(sample_image(split.pixels(index), classes[labels_N[index]], split.name(index)) for index in chosen)
 
 
 def as_html(summary: DataSummary, title: str) -> str:
     """The data as a notebook shows it: sample images over a table of counts."""
     pictures = "".join(
-        f'<figure style="display:inline-block;margin:4px;text-align:center">'
+        f'<figure style="display:inline-block;width:72px;margin:4px;text-align:center;font-size:11px">'
         f'<img src="data:image/png;base64,{base64.b64encode(sample.png).decode()}" width="56" height="56" '
         f'style="image-rendering:pixelated;object-fit:contain" alt="{html.escape(sample.label)}" title="{html.escape(sample.name)}">'
-        f"<figcaption>{html.escape(sample.label)}</figcaption></figure>"
+        f'<figcaption style="overflow:hidden;text-overflow:ellipsis;white-space:nowrap">{html.escape(sample.label)}</figcaption></figure>'
         for sample in summary.samples
     )
     head = "".join(f"<th>{html.escape(name)}</th>" for name in ("class", *summary.counts))

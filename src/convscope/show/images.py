@@ -10,6 +10,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 INCHES = 1.6  # of one image on paper
+LONGEST_TITLE = 20  # characters over an image; longer ones would run into their neighbours
 
 
 def image_grid(images_NCHW: npt.NDArray[np.uint8], titles: Sequence[str], *, columns: int | None = None) -> Figure:
@@ -38,5 +39,5 @@ def image_grid(images_NCHW: npt.NDArray[np.uint8], titles: Sequence[str], *, col
             axis.imshow(image_CHW[0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         else:
             axis.imshow(image_CHW.transpose(1, 2, 0), interpolation="nearest")
-        axis.set_title(title, fontsize=9, parse_math=False)
+        axis.set_title(title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…", fontsize=9, parse_math=False)
     return figure
