@@ -88,6 +88,7 @@ KINDS: tuple[ObservationKind, ...] = (
             "checked": "optimiser steps with a learning rate above zero that were looked at",
             "still": "of these, the last consecutive ones in which most weights had a gradient and did not move",
             "still_share": "share of the weights with a gradient that did not move, at the last look",
+            "ungraded": "the last consecutive looks at which more than half of the trainable weights had no gradient",
             "no_gradient": "share of the trainable weights without any gradient, at the last look",
             "still_layers": "names of the first layers that did not move",
             "passes": "backward passes so far",

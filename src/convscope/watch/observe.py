@@ -90,7 +90,7 @@ class Observer:
     def step_end(self, optimizer: torch.optim.Optimizer, *, counts: bool = True) -> None:
         """An optimiser has stepped; `counts` is False for a second optimiser in the same step."""
         with _quiet():
-            self._weights.step_end(optimizer, self.steps)
+            self._weights.step_end(optimizer)
             if not counts:
                 return
             if self.steps in FILTER_STEPS:

@@ -62,7 +62,7 @@ class WeightWatch:
         self._seen: dict[int, int] = {}
         self._held: set[int] = set()
         self._before: list[tuple[str, Tensor, Tensor, Tensor]] = []
-        self._checked = self._still = 0
+        self._checked = self._still = self._ungraded = 0
         self._last = {"still_share": 0.0, "no_gradient": 0.0}
         self._still_layers = ""
         self._step = self._passes = 0
@@ -72,21 +72,21 @@ class WeightWatch:
 
     def step_begin(self, optimizer: torch.optim.Optimizer, step: int, passes: int) -> None:
         """Before the optimiser changes the weights; gradients are complete."""
-        self._step = step
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if self._before and self._step < step:
+            self._compare()
+        self._step = step
         if self._seen.get(id(optimizer)) != len(parameters):
             self._meet(optimizer, parameters, step)
         if scheduled(step) and float(optimizer.param_groups[0].get("lr", 1.0)) > LEAST_RATE:
             self._remember(parameters)
         self._passes = passes
 
-    def step_end(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """After the optimiser changed the weights."""
+    def step_end(self, optimizer: torch.optim.Optimizer) -> None:
+        """After the optimiser changed the weights; whether they moved is looked at before the next step, in case something puts them back."""
         carry = self._carries.get(id(optimizer))
         if carry is not None:
             carry.armed = True
-        if self._before:
-            self._compare()
 
     def write(self, step: int) -> None:
         """Emit the running counts (the deferred results have been read)."""
@@ -94,9 +94,9 @@ class WeightWatch:
             if carry.checked:
                 numbers = {"checked": carry.checked, "carried": carry.carried, "streak": carry.streak, "since": carry.since}
                 self._emit(Observation(step, "gradient_carry", carry.name, {**numbers}))
-        if self._checked:
-            layers = self._still_layers
-            counts = {"checked": self._checked, "still": self._still, **self._last, "still_layers": layers, "passes": self._passes}
+        if self._checked or self._ungraded:
+            streaks = {"checked": self._checked, "still": self._still, "ungraded": self._ungraded}
+            counts = {**streaks, **self._last, "still_layers": self._still_layers, "passes": self._passes}
             self._emit(Observation(step, "updates", "", {**counts}))
 
     def close(self) -> None:
@@ -164,7 +164,9 @@ class WeightWatch:
         held = {id(p) for p in parameters}
         ours = [(name, p) for name, p in self._model.named_parameters() if p.requires_grad]
         size = sum(p.numel() for _, p in ours) or 1
-        self._last["no_gradient"] = sum(p.numel() for _, p in ours if p.grad is None) / size
+        without = sum(p.numel() for _, p in ours if p.grad is None) / size
+        self._last["no_gradient"] = without
+        self._ungraded = self._ungraded + 1 if without > 0.5 else 0
         looked_at = [(name, p) for name, p in ours if id(p) in held and p.grad is not None and not p.grad.is_sparse]
         with torch.no_grad():
             for name, p in looked_at[:: -(-len(looked_at) // MOST_PARAMETERS) or 1]:

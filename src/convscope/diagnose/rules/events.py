@@ -128,6 +128,21 @@ def update_no_op(view: RunView) -> Finding | None:
             (ev("backward passes", int(passes)), ev("optimiser steps", 0)),
             "exact (TrainCheck)",
         )
+    if updates is not None and number(updates, "ungraded", 0) >= view.limit(STILL):
+        share = number(updates, "no_gradient", 0)
+        whole = share > 0.99
+        if not whole and not (view.outcome.bad or view.outcome.poor):
+            return None
+        return Finding(
+            "update_no_op",
+            "problem" if whole or view.outcome.bad else "warning",
+            "",
+            0,
+            f"The optimiser takes steps, but {percent(share)} of the weights never receive a gradient, so they stay as they are.",
+            Fix("Call loss.backward() before optimizer.step(), and look for detach(), no_grad() or .item() between the network and the loss."),
+            (ev("weights without a gradient", percent(share)), ev("looks in a row", int(number(updates, "ungraded")))),
+            "exact: the gradient is None at the step (TrainCheck)",
+        )
     if updates is None or number(updates, "still", 0) < view.limit(STILL) or number(updates, "still_share", 0) < view.limit(MOST):
         return None
     layers, share = str(updates.numbers.get("still_layers") or ""), number(updates, "still_share")
