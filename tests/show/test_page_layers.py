@@ -123,6 +123,9 @@ def test_a_layer_is_chosen_and_its_steps_are_read(chromium: Browser, tmp_path: P
     assert (numbers.text_content() or "").startswith("Step 4: mean 4.25")
     page.get_by_role("button", name="Layer 0.1, ReLU: dead units from step 5").press("Enter")
     assert page.locator("#layer-name").text_content() == "Layer 0.1, ReLU"
+    page.get_by_role("link", name="in the layer").first.press("Enter")
+    assert numbers.text_content() == at_the_finding
+    page.get_by_role("link", name="in the layer").last.press("Enter")
     box = page.locator("#layer-picture .nsewdrag").bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] * 0.94, box["y"] + box["height"] / 2)

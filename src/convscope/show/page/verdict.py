@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from convscope.diagnose import NAMES
 from convscope.records import Evidence, Finding
 from convscope.show.page.contents import Contents, causes
 from convscope.show.page.html import Child, Markup, join, number, tag
+from convscope.show.page.layer_values import belongs
 from convscope.show.page.parts import more, tiles
 from convscope.show.page.words import chosen, count, duration, figure, percent, plural
 
@@ -90,7 +92,7 @@ def verdict(run: Contents) -> Markup:
         class_="line",
     )
     of = causes(run.findings)
-    cards = [_card(place, run.findings, of) for place, cause in enumerate(of) if cause is None]
+    cards = [_card(place, run, of) for place, cause in enumerate(of) if cause is None]
     unchecked = more(
         f"{plural(len(run.not_checked), 'rule')} could not be checked",
         tag("ul", [tag("li", tag("code", item.name), f": {item.why}") for item in run.not_checked]),
@@ -111,18 +113,20 @@ def _overview(run: Contents, word: str) -> str:
     if word == "too_early":
         return f"There is too little to judge{over}."
     if not run.findings:
-        return f"No rule found anything wrong{over}." if word == "healthy" else f"The findings were not kept{over}."
+        applied = f" ({len(NAMES) - len(run.not_checked)} of {len(NAMES)} could be applied)" if run.not_checked else ""
+        return f"No rule found anything wrong{over}{applied}." if word == "healthy" else f"The findings were not kept{over}."
     where = f", beginning at step {min(finding.step for finding in run.findings):,}"
     return f"{plural(len(run.findings), 'finding')}{over}{where}."
 
 
-def _card(place: int, findings: Sequence[Finding], of: Sequence[int | None]) -> Markup:
+def _card(place: int, run: Contents, of: Sequence[int | None]) -> Markup:
     """A finding, and below it those that follow from it."""
-    finding = findings[place]
-    following = [_card(other, findings, of) for other, cause in enumerate(of) if cause == place]
+    finding = run.findings[place]
+    following = [_card(other, run, of) for other, cause in enumerate(of) if cause == place]
     rule = f"{WORDS[finding.severity]} · {finding.name.replace('_', ' ')}"
     evidence = [tag("div", tag("dt", item.name), tag("dd", _evidence(item))) for item in finding.evidence]
     change = _options(finding.fix.change)
+    shown = join(". See it ", _figures(finding, run)) if run.steps or run.layers else "."
     card = tag(
         "article",
         tag("p", tag("span", str(place + 1), class_=f"badge {finding.severity}"), tag("span", rule, class_="rule"), class_="top"),
@@ -132,6 +136,7 @@ def _card(place: int, findings: Sequence[Finding], of: Sequence[int | None]) -> 
             f"In {finding.where}, from" if finding.where else "From",
             " step ",
             number(finding.step, count(finding.step)),
+            shown,
             class_="muted",
         ),
         tag("dl", evidence, class_="evidence") if evidence else None,
@@ -140,6 +145,15 @@ def _card(place: int, findings: Sequence[Finding], of: Sequence[int | None]) -> 
     )
     below = [tag("p", "What follows from it", class_="follows"), tag("ol", following, class_="findings")] if following else None
     return tag("li", card, below)
+
+
+def _figures(finding: Finding, run: Contents) -> Markup:
+    """Links to the figures that show a finding: the loss, and the layer that it is about."""
+    watched = [name for name, records in run.layers.items() if records]
+    layer = next((place for place, name in enumerate(watched) if belongs(finding, name)), None)
+    links = [tag("a", "on the loss", href="#training")] if run.steps else []
+    links += [tag("a", "in the layer", href="#layers", data_layer=layer)] if layer is not None else []
+    return join([join(" and " if i else None, link) for i, link in enumerate(links)], ".")
 
 
 def _options(change: Mapping[str, Any] | None) -> str:
@@ -160,28 +174,20 @@ def _evidence(item: Evidence) -> Child:
 
 def overview(run: Contents) -> Markup:
     """The first figures as tiles; those that are not known are left out."""
-    items: list[tuple[str, Child, Child]] = []
     judged = run.evaluation
-
-    def add(name: str, value: float | None, text: str, note: Child = None) -> None:
-        if value is not None:
-            items.append((name, number(value, text), note))
-
     accuracy = judged.accuracy if judged else run.measured("accuracy")
-    add("Accuracy", accuracy, percent(accuracy), f"on {plural(judged.count, 'image')}" if judged else None)
     balanced = judged.balanced_accuracy if judged else run.measured("balanced_accuracy")
-    add("Balanced accuracy", balanced, percent(balanced), "every class counts the same")
     loss = judged.loss if judged else run.measured("valid_loss")
-    add("Validation loss" if judged is None or judged.split == "valid" else "Test loss", loss, figure(loss))
     steps = run.measured("steps") if run.measured("steps") is not None else run.step_count
-    epochs = run.measured("epochs")
-    add(
-        "Steps", steps, count(int(steps)) if steps is not None else "", f"in {plural(int(epochs), 'epoch')}" if epochs is not None else None
-    )
-    seconds = run.measured("seconds")
-    device = run.setting("device", "name")
-    add("Time", seconds, duration(seconds), f"on {device}" if device else None)
-    if run.network:
-        parameters = run.network.total("parameters")
-        add("Parameters", parameters, count(parameters), f"in {plural(len(run.network.rows), 'layer')}")
+    seconds, epochs, device = run.measured("seconds"), run.measured("epochs"), run.setting("device", "name")
+    parameters = run.network.total("parameters") if run.network else None
+    known: list[tuple[str, float | None, str, Child]] = [
+        ("Accuracy", accuracy, percent(accuracy), f"on {plural(judged.count, 'image')}" if judged else None),
+        ("Balanced accuracy", balanced, percent(balanced), "every class counts the same"),
+        ("Validation loss" if judged is None or judged.split == "valid" else "Test loss", loss, figure(loss), None),
+        ("Steps", steps, figure(steps), f"in {plural(int(epochs), 'epoch')}" if epochs is not None else None),
+        ("Time", seconds, duration(seconds), f"on {device}" if device else None),
+        ("Parameters", parameters, count(parameters), f"in {plural(len(run.network.rows), 'layer')}" if run.network else None),
+    ]
+    items = [(name, number(value, text), note) for name, value, text, note in known if value is not None]
     return tiles(items) if items else join()

@@ -213,6 +213,12 @@
   column = layers[chosen].marks.length ? columnOf(layers[chosen], layers[chosen].marks[0].step) : layers[chosen].counts.length - 1;
   drawAll();
   drawn.push(drawAll);
+  for (const link of document.querySelectorAll("[data-layer]")) {
+    link.addEventListener("click", () => {
+      choose(Number(link.dataset.layer));
+      if (layers[chosen].marks.length) show(columnOf(layers[chosen], layers[chosen].marks[0].step));
+    });
+  }
   slider.addEventListener("input", () => show(Number(slider.value)));
   by("layer-picture").on("plotly_hover", (event) => show(event.points[0].pointIndex[1]));
   by("layer-picture").on("plotly_click", (event) => show(event.points[0].pointIndex[1]));

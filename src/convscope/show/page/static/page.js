@@ -67,35 +67,39 @@ const convscope = {}; // what layers.js needs of this file
 
   const SMALLEST_CELL_WITH_TEXT = 24; // pixels; three digits of 10 pixels fit
   const MOST_NAMES = 40; // on an axis
+  const SMALLEST_CELL = 4; // pixels; smaller cells are joined, so that a single mistake among a thousand classes can still be seen
 
   const confusion = (chart, place) => {
     const n = chart.classes.length;
-    const empty = () => Array.from({ length: n }, () => new Array(n).fill(null));
-    const right = empty(), wrong = empty(), said = empty(), counts = empty();
-    for (const [i, j, count, share] of chart.cells) {
-      (i === j ? right : wrong)[i][j] = share;
-      counts[i][j] = count.toLocaleString("en");
-      const images = count === 1 ? "1 image" : `${counts[i][j]} images`;
-      said[i][j] = `${images} of class <b>${chart.classes[i]}</b><br>answered <b>${chart.classes[j]}</b>${i === j ? " (right)" : ""}<br>${(100 * share).toFixed(2)} % of the class`;
-    }
-    const width = place.clientWidth || 500;
-    const side = Math.min(width, 620);
+    const side = Math.min(place.clientWidth || 500, 620);
     const longest = Math.min(14, Math.max(...chart.classes.map((name) => name.length)));
     const cell = (side - 30 - 7 * longest) / n;
+    const join = Math.max(1, Math.ceil(SMALLEST_CELL / cell)); // classes in a row of the picture
+    const rows = Math.ceil(n / join);
+    const empty = () => Array.from({ length: rows }, () => new Array(rows).fill(null));
+    const right = empty(), wrong = empty(), said = { right: empty(), wrong: empty() };
+    for (const [i, j, count, share] of chart.cells) {
+      const [z, text] = i === j ? [right, said.right] : [wrong, said.wrong];
+      const [row, column] = [Math.floor(i / join), Math.floor(j / join)];
+      if ((z[row][column] ?? -1) >= share) continue; // of joined cells the one with the largest share is shown
+      z[row][column] = share;
+      const images = count === 1 ? "1 image" : `${count.toLocaleString("en")} images`;
+      text[row][column] = `${images} of class <b>${chart.classes[i]}</b><br>answered <b>${chart.classes[j]}</b>${i === j ? " (right)" : ""}<br>${(100 * share).toFixed(2)} % of the class`;
+    }
     const every = Math.ceil(n / MOST_NAMES);
     const shown = [...chart.classes.keys()].filter((i) => i % every === 0);
     const short = (name) => (name.length > 14 ? `${name.slice(0, 13)}…` : name);
     const ticks = { tickmode: "array", tickvals: shown, ticktext: shown.map((i) => short(chart.classes[i])), showgrid: false, zeroline: false, ticks: "", automargin: true, fixedrange: touch };
-    const heat = (z, name, ceiling) => ({
-      type: "heatmap", z, zmin: 0, zmax: ceiling, xgap: cell > 8 ? 1 : 0, ygap: cell > 8 ? 1 : 0, showscale: false, hoverongaps: false,
-      colorscale: [[0, colour("--cell-0")], [1, colour(name)]], text: said, hovertemplate: "%{text}<extra></extra>",
+    const centres = Array.from({ length: rows }, (_, row) => row * join + (join - 1) / 2);
+    const heat = (z, text, name, ceiling) => ({
+      type: "heatmap", x: centres, y: centres, z, zmin: 0, zmax: ceiling, xgap: cell > 8 ? 1 : 0, ygap: cell > 8 ? 1 : 0, showscale: false, hoverongaps: false,
+      colorscale: [[0, colour("--cell-0")], [1, colour(name)]], text, hovertemplate: "%{text}<extra></extra>",
     });
     const worst = chart.cells.reduce((most, [i, j, , share]) => (i === j ? most : Math.max(most, share)), 0) || 1;
-    const data = [heat(right, "--cell-right", 1), heat(wrong, "--cell-wrong", worst)];
+    const data = [heat(right, said.right, "--cell-right", 1), heat(wrong, said.wrong, "--cell-wrong", worst)];
     if (cell >= SMALLEST_CELL_WITH_TEXT) {
-      const flat = chart.cells.map(([i, j]) => ({ x: j, y: i, text: counts[i][j] }));
-      data.push({ type: "scatter", mode: "text", x: flat.map((c) => c.x), y: flat.map((c) => c.y), text: flat.map((c) => c.text), hoverinfo: "skip", showlegend: false,
-        textfont: { size: cell > 34 ? 12 : 10, color: colour("--ink") } });
+      data.push({ type: "scatter", mode: "text", x: chart.cells.map((c) => c[1]), y: chart.cells.map((c) => c[0]), text: chart.cells.map((c) => c[2].toLocaleString("en")),
+        hoverinfo: "skip", showlegend: false, textfont: { size: cell > 34 ? 12 : 10, color: colour("--ink") } });
     }
     const layout = layoutOf({ layout: {
       hovermode: "closest", showlegend: false, margin: { l: 10, r: 10, t: 10, b: 10 },
