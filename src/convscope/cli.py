@@ -57,6 +57,8 @@ def _fail(message: str, code: int) -> None:
 def _print_json(value: dict[str, Any]) -> None:
     from convscope.records import to_json
 
+    if os.environ.get("RANK", "0") != "0":  # of the processes that torchrun started, the main one prints
+        return
     print(json.dumps(to_json(value), ensure_ascii=False, allow_nan=False), flush=True)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from convscope.errors import UnknownNameError, UsageError
 from convscope.nn.models import simple_cnn, small_resnet
+from convscope.nn.recipe import Recipe
 
 MODELS: dict[str, Callable[..., nn.Module]] = {"simple_cnn": simple_cnn, "small_resnet": small_resnet}
 
@@ -45,3 +46,20 @@ def build(name: str, in_channels: int, classes: int, image_size: int, **argument
         return function(in_channels, classes, image_size=image_size, **arguments)
     except TypeError as error:
         raise UsageError(f"{name} cannot be built with {arguments}: {error}. Check the type of each argument.") from error
+
+
+def rebuild(recipe: Recipe) -> nn.Module:
+    """The network that a recipe describes, freshly initialised.
+
+    Raises:
+        UnknownNameError: there is no such network.
+        UsageError: the arguments do not fit it; the file that they come from is damaged or of another version.
+    """
+    if recipe.name not in MODELS:
+        raise UnknownNameError("model", recipe.name, MODELS)
+    try:
+        return MODELS[recipe.name](**recipe.arguments)
+    except TypeError as error:
+        raise UsageError(
+            f"{recipe.name} cannot be built with {recipe.arguments}: {error}. The run is damaged, or of another version."
+        ) from error

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from convscope.errors import UsageError
 from convscope.nn.init import initialise
+from convscope.nn.recipe import described
 
 PlainOrder = Literal["conv-norm-act", "conv-act-norm"]
 ResidualOrder = Literal["conv-norm-act", "norm-act-conv"]
@@ -24,6 +25,7 @@ STEM_HALVES_FROM = 64  # pixels: below, the first stage works at full size
 STEM_QUARTERS_FROM = 128  # pixels: from here on a pooling follows the stem, as in ResNet (He et al. 2015), and 224 pixels become 56
 
 
+@described
 def simple_cnn(
     in_channels: int = 1,
     classes: int = 10,
@@ -79,6 +81,7 @@ def simple_cnn(
     return nn.Sequential(*blocks, *pooling, nn.Flatten())
 
 
+@described
 def small_resnet(
     in_channels: int = 3,
     classes: int = 10,

@@ -6,6 +6,7 @@ Resizing and cropping stay outside; the file's metadata says what they were.
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from pathlib import Path
 
@@ -65,8 +66,9 @@ def export_onnx(run_or_file: str | Path, path: Path) -> str:
     classifier = load_classifier(run_or_file)
     images_NCHW, which = _images(classifier)
     wrapped = Normalised(classifier.model, classifier.preprocess).eval()
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing, which is not needed
     with warnings.catch_warnings(), reasons(path):
-        warnings.simplefilter("ignore")  # the exporter warns about its own insides
+        warnings.simplefilter("ignore")  # of the exporter's own insides
         program = torch.onnx.export(
             wrapped,
             (images_NCHW[:2],),

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -25,6 +26,7 @@ from convscope.train.finder import END_LR, START_LR, STEPS, LRFind, lr_find
 from convscope.train.guard import StopOnNonFinite
 from convscope.train.metrics import Loss, Metric, MetricFunction, Validation, accuracy, as_metric, validate
 from convscope.train.optimizers import WEIGHT_DECAY, OptimizerFactory, adam, parameter_groups, set_hyper
+from convscope.train.predict import Classifier, Prediction
 from convscope.train.processes import join
 from convscope.train.randomness import deterministic_algorithms, restored_random_state, seed_global
 from convscope.train.recorder import Recorder
@@ -142,6 +144,7 @@ class Learner:
         with self._fitting():
             while self.epoch < plan.first_epoch + plan.epochs:
                 self._epoch(steps)
+                self.processes.agree_on_buffers(self.model)
                 self.validation = self.validate()
                 self.callbacks.call("after_validate", self)
                 self.epoch, self.batch = self.epoch + 1, 0
@@ -269,6 +272,38 @@ class Learner:
             TrainingError: the loss is not finite even at tiny rates.
         """
         return lr_find(self, start_lr, end_lr, steps)
+
+    def predict(self, image: object) -> Prediction:
+        """What is on an image: a path, a Pillow image, or uint8 pixels of shape (C, H, W) or (H, W), 0 to 255, as an array or tensor.
+
+        Returns:
+            The label, its confidence and the probabilities of all classes.
+
+        Raises:
+            DataError: it cannot be used as an image.
+        """
+        mode = self.model.training
+        self.model.eval()
+        try:
+            return Classifier(self.model, self.data.classes, self.data.preprocess).predict_one(image)
+        finally:
+            self.model.train(mode)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a run directory with weights, log, results and page, which `convscope predict`, `report`, `diagnose` and `trace` take.
+
+        Args:
+            path: a new directory, or a run to replace.
+
+        Returns:
+            The directory.
+
+        Raises:
+            RunError: the path is something else, or cannot be written.
+        """
+        from convscope.train.saving import save
+
+        return save(self, path)
 
     def summary(self) -> NetworkSummary:
         """The network's table of shapes, parameters and multiplications for one image; printing it shows it."""

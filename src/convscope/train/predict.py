@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import nn
 
 from convscope.data import Preprocess
 from convscope.errors import DataError, ModelError
-from convscope.nn import build
+from convscope.nn import Recipe, rebuild
 from convscope.rundir import open_run
 from convscope.train.weights import WeightsInfo, load_into, load_weights
 
@@ -49,12 +50,13 @@ class Classifier:
     model: nn.Module
     classes: tuple[str, ...]
     preprocess: Preprocess
-    info: WeightsInfo
+    info: WeightsInfo = field(default_factory=WeightsInfo)
 
     @torch.no_grad()
-    def predict(self, images: Sequence[np.ndarray], paths: Sequence[str] | None = None) -> list[Prediction]:
+    def predict(self, images: Sequence[npt.NDArray[np.uint8]], paths: Sequence[str] | None = None) -> list[Prediction]:
         """Predictions for uint8 images of shape (C, H, W), prepared by `preprocess`."""
-        batch_NCHW = torch.from_numpy(np.stack(list(images)))
+        device = next(iter(self.model.parameters())).device
+        batch_NCHW = torch.from_numpy(np.stack(list(images))).to(device)
         probabilities_NL = self.model(self.preprocess.normalise(batch_NCHW)).softmax(1)
         confidence_N, best_N = probabilities_NL.max(1)
         return [
@@ -64,9 +66,18 @@ class Classifier:
             )
         ]
 
+    def predict_one(self, image: object) -> Prediction:
+        """The prediction for one image: a path, a Pillow image, or uint8 pixels (C, H, W) or (H, W) as an array or tensor.
+
+        Raises:
+            DataError: it cannot be used as an image.
+        """
+        path = str(image) if isinstance(image, str | Path) else ""
+        return self.predict([as_pixels(image, self.preprocess)], [path])[0]
+
     def predict_files(self, paths: Iterable[Path]) -> Iterator[Prediction]:
         """Predictions for image files, in their order; a file that cannot be read gives its reason instead."""
-        images: list[np.ndarray] = []
+        images: list[npt.NDArray[np.uint8]] = []
         waiting: list[Prediction] = []
         for path in paths:
             try:
@@ -79,10 +90,32 @@ class Classifier:
                 images, waiting = [], []
         yield from self._merge(waiting, images)
 
-    def _merge(self, waiting: list[Prediction], images: list[np.ndarray]) -> Iterator[Prediction]:
+    def _merge(self, waiting: list[Prediction], images: list[npt.NDArray[np.uint8]]) -> Iterator[Prediction]:
         good = iter(self.predict(images, [p.path for p in waiting if not p.error]) if images else [])
         for prediction in waiting:
             yield prediction if prediction.error else next(good)
+
+
+def as_pixels(image: object, preprocess: Preprocess) -> npt.NDArray[np.uint8]:
+    """The uint8 pixels (C, H, W) that a network sees of a path, a Pillow image, or pixels (C, H, W) or (H, W).
+
+    Raises:
+        DataError: it is none of these, or not uint8, or cannot be read.
+    """
+    if isinstance(image, str | Path):
+        return preprocess.load(image)
+    if isinstance(image, Image.Image):
+        return preprocess.from_image(image)
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8:
+        raise DataError(
+            f"The image is an array of {pixels.dtype}; give pixels from 0 to 255 as uint8, a Pillow image, or the path of a file."
+        )
+    if pixels.ndim == 3 and pixels.shape[0] in (1, 3):
+        pixels = pixels[0] if pixels.shape[0] == 1 else pixels.transpose(1, 2, 0)
+    if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
+        raise DataError(f"The image has shape {pixels.shape}; give (rows, columns), (1, rows, columns) or (3, rows, columns).")
+    return preprocess.from_image(Image.fromarray(np.ascontiguousarray(pixels)))
 
 
 def load_classifier(run_or_file: str | Path) -> Classifier:
@@ -101,7 +134,7 @@ def load_classifier(run_or_file: str | Path) -> Classifier:
             "Build it in Python and load the file with safetensors."
         )
     preprocess = Preprocess.from_config(info.preprocess)
-    model = build(info.model, preprocess.channels, len(info.classes), min(preprocess.height, preprocess.width), **info.arguments)
+    model = rebuild(Recipe(info.model, info.arguments))
     load_into(model, tensors, path)
     model.eval()
     return Classifier(model, info.classes, preprocess, info)

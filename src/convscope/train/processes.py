@@ -61,6 +61,12 @@ class Processes:
         summed: Tensor = _accelerator(self.device.type == "cpu").reduce(values, reduction="sum")
         return summed
 
+    def agree_on_buffers(self, model: nn.Module) -> None:
+        """Give every process the main one's buffers (batch norm's running averages, which each took from its own share of the last batch)."""
+        if self.world > 1:
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
     def share(self, value: T) -> T:
         """The main process's value, on each of them."""
         if self.world == 1:

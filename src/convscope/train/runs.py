@@ -5,9 +5,7 @@ A run can be resumed because everything that decides it is in config.json and ev
 
 from __future__ import annotations
 
-import platform
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +30,10 @@ from convscope.train.learner import Learner, Plan
 from convscope.train.predict import weights_path
 from convscope.train.processes import Processes, join
 from convscope.train.progress import ProgressReport, duration
+from convscope.train.saving import describe_run, result_of
 from convscope.train.schedules import Schedule
 from convscope.train.settings import TrainSettings
-from convscope.train.weights import WeightsInfo, load_weights, save_weights
-from convscope.version import VERSION
+from convscope.train.weights import WeightsInfo, describe_weights, load_weights, save_weights
 
 
 class InterruptedRun(ConvscopeError):
@@ -148,7 +146,7 @@ def _materials(settings: TrainSettings, teller: Teller) -> tuple[DataLoaders, nn
         model = build(name, channels, len(data.classes), min(height, width), **arguments)
     if settings.init_from:
         start_from(model, load_weights(weights_path(settings.init_from))[0], freeze_body=settings.freeze_body)
-    return data, model, WeightsInfo(name, arguments, data.classes, data.preprocess.to_config(), settings.to_config())
+    return data, model, describe_weights(model, data, settings.to_config())
 
 
 class TrainingRun:
@@ -236,15 +234,7 @@ class TrainingRun:
         valid = evaluate(learner, "valid")
         test = evaluate(learner, "test") if data.test else None
         seconds = self.config.get("seconds", 0.0) + time.monotonic() - self.started
-        self.config["result"] = {
-            "accuracy": valid.accuracy,
-            "balanced_accuracy": valid.balanced_accuracy,
-            "valid_loss": valid.loss,
-            **({"test_accuracy": test.accuracy, "test_balanced_accuracy": test.balanced_accuracy, "test_loss": test.loss} if test else {}),
-            "epochs": learner.epoch,
-            "steps": learner.step,
-            "seconds": round(seconds, 3),
-        }
+        self.config["result"] = result_of(learner, valid, test, seconds)
         if self.is_main:
             self.run.keep(test or valid)
             self._end("finished")
@@ -269,45 +259,9 @@ class TrainingRun:
             self.run.write_config(self.config)
 
     def _first_config(self) -> dict[str, Any]:
-        learner, settings, data = self.learner, self.settings, self.data
-        return {
-            "schema": 1,
-            "command": "train",
-            "name": self.run.path.name,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "argv": settings.command(),
-            "settings": settings.to_config(),
-            "data": {
-                "source": str(settings.data),
-                "kind": data.kind,
-                "image_size": list(data.preprocess.shape[1:]),
-                "valid_pct": settings.valid_pct,
-                "augment": dict(data.summary.augment),
-                "train": data.train.count,
-                "valid": data.valid.count,
-                "test": data.test.count if data.test else 0,
-            },
-            "model": {"name": self.info.model, "arguments": self.info.arguments},
-            "classes": list(data.classes),
-            "train": {
-                "epochs": settings.epochs,
-                "batch_size": data.train.batch_size,
-                "schedule": "one_cycle",
-                "optimizer": "adam",
-                "seed": settings.seed,
-                "precision": settings.precision,
-                "processes": learner.processes.world,
-                "weights_kept": self.keep.select,
-            },
-            "device": {"name": str(learner.device), "reason": learner.processes.reason},
-            "versions": {
-                "convscope": VERSION,
-                "python": platform.python_version(),
-                "torch": str(torch.__version__),
-                "platform": platform.platform(),
-                "threads": torch.get_num_threads(),
-            },
-            "status": "running",
-            "message": None,
-            "result": None,
-        }
+        settings, config = self.settings, describe_run(self.learner, self.run)
+        config["argv"] = settings.command()
+        config["settings"] = settings.to_config()
+        config["data"]["valid_pct"] = settings.valid_pct
+        config["train"].update(epochs=settings.epochs, schedule="one_cycle", weights_kept=self.keep.select)
+        return config

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
 import torch
@@ -17,8 +17,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from convscope.errors import CheckpointError, ModelError
+from convscope.nn import Recipe, recipe_of
 from convscope.records import SCHEMA
 from convscope.rundir import write_bytes
+
+if TYPE_CHECKING:
+    from convscope.data import DataLoaders
 
 HEADER = "convscope"  # the key of our description in the file's metadata
 PICKLES = (
@@ -36,8 +40,8 @@ class WeightsInfo:
     """What a weights file says about itself.
 
     Attributes:
-        model: name of the network on the command line, "" for a class of the user's own.
-        arguments: the arguments with which it was built.
+        model: name of the network's function in convscope.nn, "" for a class of the user's own.
+        arguments: all arguments with which it was built.
         classes: class names in the order of the logits.
         preprocess: how an image becomes the network's input, `Preprocess.to_config()`.
         train: the settings of the training.
@@ -48,6 +52,12 @@ class WeightsInfo:
     classes: tuple[str, ...] = ()
     preprocess: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
+
+
+def describe_weights(model: nn.Module, data: DataLoaders, train: dict[str, Any]) -> WeightsInfo:
+    """What the weights file of a network trained on this data says about itself."""
+    recipe = recipe_of(model) or Recipe("", {})
+    return WeightsInfo(recipe.name, recipe.arguments, data.classes, data.preprocess.to_config(), train)
 
 
 def plain_copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
