@@ -39,12 +39,17 @@ def test_all_hooks_call_in_order_and_are_gone_afterwards_even_after_an_exception
     hooks.before_forward(model, lambda module, arguments: seen.append("before"))
     hooks.forward(model, lambda module, arguments, output: seen.append("after"))
     hooks.gradient(model[2].bias, lambda parameter: seen.append(("gradient", parameter.grad is not None)))
-    hooks.optimizer_steps(lambda optimizer: seen.append("before step"), lambda optimizer: seen.append("after step"))
-    with pytest.raises(KeyError), hooks:
+    hooks.optimizer_steps(lambda _, closure: seen.append(("step", closure)), lambda _, closure: seen.append(("stepped", closure)))
+
+    def train_and_fail():
         model(torch.zeros(5, 1, 6, 6)).sum().backward()
         optimizer.step()
+        optimizer.step(lambda: 0.0)
         raise KeyError
-    assert seen == ["before", "after", ("gradient", True), "before step", "after step"]
+
+    with pytest.raises(KeyError), hooks:
+        train_and_fail()
+    assert seen == ["before", "after", ("gradient", True), ("step", False), ("stepped", False), ("step", True), ("stepped", True)]
     seen.clear()
     model(torch.zeros(5, 1, 6, 6)).sum().backward()
     optimizer.step()

@@ -1,7 +1,7 @@
 """Hooks on a model and on optimisers as one context manager: whatever was attached is removed at the end, also after an exception.
 
-Receives functions to be called; returns nothing and changes nothing of what it watches. No module backward hooks are offered: they raise when an
-in-place activation follows (measured with nn.ReLU(inplace=True)); gradients are seen by hooks on tensors and parameters instead.
+Receives functions to be called; returns nothing and changes nothing of what it watches. No module backward hooks are offered: they raise when
+an in-place activation follows (measured with nn.ReLU(inplace=True)); gradients are seen by hooks on tensors and parameters instead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 OutputHook = Callable[[str, nn.Module, Any], None]
 ModuleHook = Callable[[nn.Module, tuple[Any, ...], Any], None]
 ModulePreHook = Callable[[nn.Module, tuple[Any, ...]], None]
-StepHook = Callable[[Optimizer], None]
+StepHook = Callable[[Optimizer, bool], None]
 GradientHook = Callable[[Tensor], None]
 
 
@@ -33,7 +33,7 @@ class Capture:
         >>> with Capture(model, lambda name, module, output: print(name, output.shape)):
         ...     model(images_NCHW)
         >>> with Capture() as hooks:
-        ...     hooks.optimizer_steps(after=lambda optimizer: print(optimizer.param_groups[0]["lr"]))
+        ...     hooks.optimizer_steps(after=lambda optimizer, closure: print(optimizer.param_groups[0]["lr"]))
         ...     train(model)
     """
 
@@ -53,10 +53,10 @@ class Capture:
 
     def gradient(self, parameter: Tensor, after: GradientHook) -> None:
         """Call `after(parameter)` whenever a gradient was accumulated into `parameter.grad`."""
-        self._handles.append(parameter.register_post_accumulate_grad_hook(after))
+        self._handles.append(parameter.register_post_accumulate_grad_hook(after))  # type: ignore[no-untyped-call]
 
     def optimizer_steps(self, before: StepHook | None = None, after: StepHook | None = None) -> None:
-        """Call `before(optimizer)` and `after(optimizer)` around each step of every optimiser of this process."""
+        """Call `before` and `after` around each step of every optimiser of this process, with the optimiser and whether `step` got a closure."""
         if before is not None:
             self._handles.append(register_optimizer_step_pre_hook(_of_optimizer(before)))
         if after is not None:
@@ -92,4 +92,7 @@ def _silent(hook: Callable[..., None]) -> Callable[..., None]:
 
 
 def _of_optimizer(hook: StepHook) -> Callable[[Optimizer, tuple[Any, ...], dict[str, Any]], None]:
-    return lambda optimizer, *_: hook(optimizer)
+    def call(optimizer: Optimizer, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        hook(optimizer, (arguments[0] if arguments else keywords.get("closure")) is not None)
+
+    return call

@@ -1,0 +1,164 @@
+"""Gradients and updates of parameters: how large, and how large against the weights.
+
+Receives the layers' own parameters and is told when gradients are complete and when an optimiser steps; hands out the norm of all gradients and
+ParameterFigures for each layer and step. Gradient norms are exact. The update is measured on at most 2,048 neighbouring elements of each
+parameter, other ones at each step. What it computes stays on the device until it is drained. It hooks nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from convscope.watch.buffer import ParameterFigures
+from convscope.watch.stats import STRIDE_OF_STARTS, dense
+
+Array = NDArray[numpy.float64]
+SAMPLE = 2048  # elements of a parameter whose update is looked at in one step
+UNSCALED = 1 / 64  # a gradient that shrank to less than this between backward and step was unscaled (mixed precision), not only clipped
+
+
+@dataclass(slots=True)
+class _Step:
+    """What was measured at one step: gradient norms by number of parameter, after backward and at the step, and norms of sampled weights and updates."""
+
+    after_backward: tuple[list[int], Tensor] | None = None
+    at_step: tuple[list[int], Tensor] | None = None
+    moved: Tensor | None = None  # (2, parameters): norms of the sampled weights and of their update
+    looked_at: list[int] = field(default_factory=list)
+
+
+class ParameterWatch:
+    """Measures the parameters of a network.
+
+    Args:
+        layers: the own parameters of each layer, by name; a parameter may belong to several.
+        others: parameters that no layer owns but whose gradients count for the global norm.
+    """
+
+    def __init__(self, layers: Mapping[str, Sequence[nn.Parameter]], others: Sequence[nn.Parameter] = ()) -> None:
+        unique = {id(parameter): parameter for parameters in (*layers.values(), others) for parameter in parameters}
+        self._parameters = list(unique.values())
+        place = {key: number for number, key in enumerate(unique)}
+        self._layers = {name: [place[id(parameter)] for parameter in parameters] for name, parameters in layers.items() if parameters}
+        self._counts = numpy.array([parameter.numel() for parameter in self._parameters], dtype=numpy.float64)
+        self._trainable = numpy.array([parameter.requires_grad for parameter in self._parameters], dtype=bool)
+        self._now = _Step()
+        self._done: dict[int, _Step] = {}
+        self._versions: list[int] = []
+        self._before, self._after = Tensor(), Tensor()
+        self._views: list[Tensor] = []
+        self._before_rows: list[Tensor] = []
+        self._after_rows: list[Tensor] = []
+
+    # ------------------------------------------------------------ measuring
+
+    def gradients_complete(self) -> None:
+        """A backward pass has ended; nothing was clipped yet. Of several in one step the last counts, as gradients add up."""
+        self._now.after_backward = self._gradient_norms()
+        self._versions = [p.grad._version for p in self._parameters if p.grad is not None]
+
+    def step_begins(self, step: int) -> None:
+        """An optimiser is about to change the parameters."""
+        if self._now.after_backward is None or self._versions != [p.grad._version for p in self._parameters if p.grad is not None]:
+            self._now.at_step = self._gradient_norms()
+        if not self._before_rows:
+            self._allocate()
+        if self._before_rows and self._now.moved is None:
+            self._views = self._sampled(step)
+            torch._foreach_copy_(self._before_rows, self._views)
+
+    def step_ended(self) -> None:
+        """The optimiser has changed them; a second optimiser in the same step adds to the update."""
+        if self._before_rows:
+            torch._foreach_copy_(self._after_rows, self._views)
+            self._now.moved = torch.linalg.vector_norm(torch.stack([self._before, self._after - self._before]), dim=2)
+
+    def close(self, row: int) -> None:
+        """The step is over; keep what was measured under the number of its row."""
+        self._done[row] = self._now
+        self._now = _Step()
+
+    def drain(self) -> tuple[dict[int, float], dict[str, dict[int, ParameterFigures]]]:
+        """The norm of all gradients by row, and each layer's figures by row; what was kept is forgotten."""
+        rows, steps = list(self._done), list(self._done.values())
+        self._done = {}
+        if not rows:
+            return {}, {}
+        early, late = self._squares([step.after_backward for step in steps]), self._squares([step.at_step for step in steps])
+        unscaled = numpy.nansum(late, 1) < UNSCALED**2 * numpy.nansum(early, 1)
+        gradients = numpy.where(numpy.isnan(early) | (unscaled[:, None] & ~numpy.isnan(late)), late, early)
+        known = ~numpy.isnan(gradients).all(1)
+        norms = {
+            row: float(norm) for row, norm, is_known in zip(rows, numpy.sqrt(numpy.nansum(gradients, 1)), known, strict=True) if is_known
+        }
+        everyone = list(range(len(self._parameters)))
+        scale = self._counts / numpy.minimum(self._counts, SAMPLE)  # of the sample's squares to those of the whole
+        weights = self._squares([(everyone, step.moved[0]) if step.moved is not None else None for step in steps]) * scale
+        updates = self._squares([(everyone, step.moved[1]) if step.moved is not None else None for step in steps]) * scale
+        return norms, {name: self._figures(own, rows, gradients, weights, updates) for name, own in self._layers.items()}
+
+    def _squares(self, measured: Sequence[tuple[list[int], Tensor] | None]) -> Array:
+        """Squared norms, a row for each step and a column for each parameter; NaN where nothing was measured."""
+        squares = numpy.full((len(measured), len(self._parameters)), math.nan)
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for at, one in enumerate(measured):
+            if one is not None:
+                alike.setdefault(tuple(one[0]), []).append(at)
+        for numbers, places in alike.items():
+            norms = torch.stack([one[1] for one in (measured[at] for at in places) if one is not None])
+            squares[numpy.ix_(places, numbers)] = norms.double().cpu().numpy() ** 2
+        return squares
+
+    def _figures(self, own: list[int], rows: list[int], gradients: Array, weights: Array, updates: Array) -> dict[int, ParameterFigures]:
+        """The figures of one layer by row; its frozen parameters count as weights only."""
+        moving = [number for number in own if self._trainable[number]]
+        has_gradient = ~numpy.isnan(gradients[:, moving])
+        with numpy.errstate(invalid="ignore", divide="ignore"):
+            weight = numpy.sqrt(weights[:, own].sum(1))
+            update = numpy.sqrt(updates[:, moving].sum(1)) if moving else math.nan
+            ratio = numpy.where(weight > 0, update / weight, math.nan)
+            gradient = numpy.sqrt(numpy.nansum(gradients[:, moving], 1) / (has_gradient * self._counts[moving]).sum(1))
+        columns = (ratio.tolist(), gradient.tolist(), (weight / math.sqrt(self._counts[own].sum())).tolist())
+        return {row: ParameterFigures(*figures) for row, *figures in zip(rows, *columns, strict=True)}
+
+    # ------------------------------------------------------------ inside
+
+    def _gradient_norms(self) -> tuple[list[int], Tensor] | None:
+        numbers, gradients = [], []
+        for number, parameter in enumerate(self._parameters):
+            gradient = parameter.grad
+            if gradient is not None and gradient.layout is torch.strided:
+                numbers.append(number)
+                gradients.append(gradient)
+        if not gradients:
+            return None
+        half = any(gradient.dtype in (torch.float16, torch.bfloat16) for gradient in gradients)
+        norms = torch._foreach_norm(gradients, 2, torch.float32) if half else torch._foreach_norm(gradients, 2)
+        device = norms[0].device
+        return numbers, torch.stack([norm if norm.device == device else norm.to(device) for norm in norms])
+
+    def _allocate(self) -> None:
+        if not self._parameters:
+            return
+        device = self._parameters[0].device
+        width = int(min(self._counts.max(), SAMPLE))
+        self._before = torch.zeros(len(self._parameters), width, dtype=torch.float32, device=device)
+        self._after = torch.zeros_like(self._before)
+        sizes = [int(min(count, SAMPLE)) for count in self._counts]
+        self._before_rows = [row[:size] for row, size in zip(self._before, sizes, strict=True)]
+        self._after_rows = [row[:size] for row, size in zip(self._after, sizes, strict=True)]
+
+    def _sampled(self, step: int) -> list[Tensor]:
+        """Views of the elements of each parameter that are looked at in this step."""
+        views = []
+        for parameter in self._parameters:
+            flat, count = dense(parameter), parameter.numel()
+            views.append(flat if count <= SAMPLE else flat.narrow(0, step * STRIDE_OF_STARTS % (count - SAMPLE + 1), SAMPLE))
+        return views

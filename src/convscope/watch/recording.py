@@ -1,0 +1,372 @@
+"""One recording: the hooks around a training loop, and when its steps begin and end.
+
+Receives the networks to watch and a log; while it is open, it writes one StepRecord for each optimiser step, one LayerStats for each layer and
+sampled step, and the observations that diagnosis needs. It draws nothing.
+
+A step begins with the first training pass (gradients enabled) after the step before, and ends with the optimiser step that follows it; optimisers
+that step one after the other without a pass between them share a step, and so do all passes that are accumulated. Whatever goes wrong in here is
+kept as a note and never reaches the loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from convscope.capture import Capture
+from convscope.records import NEAR_ZERO, Observation, Range, StepRecord
+from convscope.runlog import RunLog
+from convscope.watch.backward import root_of_backward
+from convscope.watch.buffer import LayerBuffer, Slot
+from convscope.watch.functional import FunctionCalls
+from convscope.watch.graph_facts import first_tensor
+from convscope.watch.hyper import hyper_parameters
+from convscope.watch.layers import Layer, is_compiled_in_place, parameter_owners, watched_layers
+from convscope.watch.loss_spy import LossCall, LossSpy
+from convscope.watch.observe import Observer
+from convscope.watch.parameters import ParameterWatch
+
+ROWS = 16  # steps in the buffers; what they hold is read together, which is cheaper
+ROWS_ON_DEVICE = 64  # the same on an accelerator, where reading waits for the device
+DRAIN_SECONDS = 0.4  # the buffers are read at least this often, so that a killed process loses less than a second
+MOST_CALLS = (
+    8  # of one layer in one pass that are told apart; further ones count as the last (a recurrent layer may run for thousands of steps)
+)
+
+
+@dataclass(slots=True)
+class _Step:
+    """The step that is running: its number, its place in the buffers when it is sampled, and what was seen of it."""
+
+    number: int
+    slot: Slot | None
+    hyper: dict[str, float] = field(default_factory=dict)
+    groups: int = 0
+    losses: list[float | Tensor] = field(default_factory=list)
+    roots: list[float | Tensor] = field(default_factory=list)
+    backwards: int = 0
+    optimizers: int = 0
+    seconds: float = math.nan
+    epoch: float = math.nan
+
+    def loss(self) -> float:
+        """What the loss functions returned; what backward was called on, where that was made of several or by no known function."""
+        values = [float(value) for value in self.roots or self.losses]
+        return sum(values) / len(values) if values else math.nan
+
+
+class Recording:
+    """Watches networks while they are trained.
+
+    Args:
+        models: the networks by name; the names become prefixes when there are several.
+        log: where records go.
+        every: layers are recorded at every so manieth step; steps themselves always.
+        wanted: names of layers to record, or None for all.
+        near_zero: |x| at most this counts as near zero.
+        first_step: number of steps taken before.
+
+    Attributes:
+        step: number of optimiser steps taken.
+        epoch: gives the epochs done, where the owner of the loop knows it.
+        notes: what could not be seen, in words.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, nn.Module],
+        log: RunLog,
+        *,
+        every: int = 1,
+        wanted: Iterable[str] | None = None,
+        near_zero: float = NEAR_ZERO,
+        first_step: int = 0,
+    ) -> None:
+        self.step, self.epoch = first_step, _unknown
+        self._models, self._log, self._every, self._near_zero = dict(models), log, every, near_zero
+        self._layers, self.notes = watched_layers(models, wanted)
+        self._hooks, self._spy = Capture(), LossSpy(self._loss_called)
+        self._functions = FunctionCalls(self._take)
+        self._observers = {name: Observer(model, self._emitter(name), spy=False) for name, model in models.items()}
+        self._held = {name: {id(parameter) for parameter in model.parameters()} for name, model in models.items()}
+        self._speaking: Observer | None = None  # of the network that was run last
+        self._stepping: list[Observer] = []
+        self._met = False  # whether an optimiser was met that holds parameters of a watched network
+        self._buffers: dict[str, LayerBuffer] = {}
+        self._calls: dict[str, int] = {}
+        self._parameters: ParameterWatch | None = None
+        self._now: _Step | None = None
+        self._done: list[_Step] = []
+        on_device = any(parameter.device.type != "cpu" for model in models.values() for parameter in model.parameters())
+        self._rows, self._used = ROWS_ON_DEVICE if on_device else ROWS, 0
+        self._drained_at = self._ended_at = time.monotonic()
+        self._backward_task = -1
+        self._evaluating = False
+
+    # ------------------------------------------------------------ opening and closing
+
+    def open(self) -> None:
+        """Attach every hook."""
+        for layer in self._layers:
+            self._hooks.add(layer.module.register_forward_hook(self._layer_hook(layer)))
+        for name, model in self._models.items():
+            self._observers[name].steps = self.step
+            if not is_compiled_in_place(model):
+                self._hooks.add(model.register_forward_pre_hook(self._pass_hook(name), with_kwargs=True))
+                self._hooks.add(model.register_forward_hook(self._passed_hook(name), always_call=True))
+        self._hooks.optimizer_steps(self._step_begins, self._step_ended)
+        self._spy.__enter__()
+
+    def close(self) -> None:
+        """Take every hook off and write what is left; also after an exception in the middle of a step."""
+        self._functions.close()
+        self._hooks.close()
+        self._spy.__exit__()
+        with self._careful("the end"):
+            self._end_step()
+            self.drain()
+        for observer in self._observers.values():
+            with self._careful("the end"):
+                observer.flush()
+            observer.close()
+        self._log.flush()
+
+    def _emitter(self, model: str) -> Callable[[Observation], None]:
+        if len(self._models) == 1:
+            return self._log.observe
+        return lambda seen: self._log.observe(dataclasses.replace(seen, subject=f"{model}/{seen.subject}" if seen.subject else model))
+
+    @contextlib.contextmanager
+    def _careful(self, where: str) -> Iterator[None]:
+        """Keep an exception of ours away from the loop that is watched."""
+        try:
+            yield
+        except Exception as error:
+            self._trouble(where, error)
+
+    def _trouble(self, where: str, error: Exception) -> None:
+        note = f"{where} could not be recorded: {type(error).__name__}: {error}"
+        if note not in self.notes:
+            self.notes.append(note)
+
+    # ------------------------------------------------------------ passes
+
+    def _pass_hook(self, name: str) -> Callable[..., None]:
+        def begins(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+            with self._careful("A pass"):
+                self._speaking = self._observers[name]
+                self._speaking.forward_begin(arguments or keywords)
+                if torch.is_grad_enabled() and not _in_backward():
+                    self._forget_evaluation()
+                    self._evaluating = not module.training
+                    self._calls.clear()
+                    if self._begin_step().slot is not None and module.training:
+                        self._functions.begin(module, self._prefix(name))
+
+        return begins
+
+    def _passed_hook(self, name: str) -> Callable[..., None]:
+        def passed(module: nn.Module, _: tuple[Any, ...], output: Any) -> None:
+            self._functions.end(module)
+            if output is not None:  # None: the pass raised
+                with self._careful("A pass"):
+                    self._observers[name].forward_end(output)
+                    for tensor in tensors_of(output):
+                        if tensor.requires_grad:
+                            tensor.register_hook(self._backward_reached)  # type: ignore[no-untyped-call]
+
+        return passed
+
+    def _prefix(self, name: str) -> str:
+        return f"{name}/" if len(self._models) > 1 else ""
+
+    def _forget_evaluation(self) -> None:
+        """Leave out the pass before, when it was in evaluation mode and no backward pass followed: gradients were only not switched off."""
+        if self._evaluating and self._now is not None and not self._now.backwards:
+            self._now.losses.clear()
+            if self._now.slot is not None:
+                for buffer in self._buffers.values():
+                    buffer.forget(self._now.slot)
+
+    def _layer_hook(self, layer: Layer) -> Callable[..., None]:
+        name, kind = layer.name, layer.kind
+
+        def computed(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+            if torch.is_grad_enabled():
+                self._take(name, kind, output)
+
+        return computed
+
+    def _take(self, name: str, kind: str, output: Any) -> None:
+        """Record an output of a training pass; of several calls in one pass the second is called "name:1"."""
+        try:
+            slot = self._begin_step().slot
+            if slot is None or (_in_backward() and name in self._calls):  # a checkpointed part that is computed again
+                return
+            call = self._calls.get(name, 0)
+            self._calls[name] = call + 1
+            if call:
+                name = f"{name}:{min(call, MOST_CALLS)}"
+            values = output if type(output) is Tensor and output.is_floating_point() else first_tensor(output)
+            if values is None or type(values) not in (Tensor, nn.Parameter):
+                return
+            buffer = self._buffers.get(name)
+            if buffer is None:
+                buffer = self._buffers[name] = LayerBuffer(name, kind, len(self._buffers), self._near_zero, self._rows)
+            if torch.is_autocast_enabled(values.device.type):
+                with torch.autocast(values.device.type, enabled=False):
+                    buffer.add(slot, values)
+            else:
+                buffer.add(slot, values)
+        except Exception as error:
+            self._trouble(f"Layer {name}", error)
+
+    # ------------------------------------------------------------ losses and gradients
+
+    def _loss_called(self, call: LossCall) -> None:
+        with self._careful("The loss"):
+            if self._speaking is not None:
+                self._speaking.loss_called(call)
+            if call.result.requires_grad and self._now is not None:
+                self._now.losses.append(_kept(call.result))
+
+    def _backward_reached(self, _: Tensor) -> None:
+        """A backward pass has come to an output of a network; of several outputs the first counts."""
+        task = torch._C._current_graph_task_id()
+        if task == self._backward_task or self._now is None:
+            return
+        with self._careful("A backward pass"):
+            self._backward_task = task
+            now, self._evaluating = self._now, False
+            now.backwards += 1
+            if len(now.losses) != now.backwards and (root := root_of_backward()) is not None:
+                now.roots.append(_kept(root))
+            self._after_backward(self._gradients_complete)
+
+    def _after_backward(self, call: Callable[[], None]) -> None:
+        torch.autograd.Variable._execution_engine.queue_callback(call)
+
+    def _gradients_complete(self) -> None:
+        with self._careful("A gradient"):
+            if self._now is not None and self._now.slot is not None:
+                self._parameter_watch().gradients_complete()
+
+    def _parameter_watch(self) -> ParameterWatch:
+        if self._parameters is None:
+            owners = parameter_owners(self._layers, self._buffers)
+            everyone = [parameter for model in self._models.values() for parameter in model.parameters() if parameter.is_floating_point()]
+            self._parameters = ParameterWatch(owners, everyone)
+        return self._parameters
+
+    # ------------------------------------------------------------ steps
+
+    def _begin_step(self) -> _Step:
+        """The step that a pass belongs to: the running one, or a new one when its optimiser has stepped."""
+        if self._now is not None and not self._now.optimizers:
+            return self._now
+        self._end_step()
+        if self._used == self._rows or time.monotonic() - self._drained_at > DRAIN_SECONDS:
+            self.drain()
+        sampled = self.step % self._every == 0
+        self._now = _Step(self.step, Slot(self._used, self.step) if sampled else None)
+        return self._now
+
+    def _step_begins(self, optimizer: Optimizer, closure: bool) -> None:
+        with self._careful("A step"):
+            holders = [self._observers[name] for name, held in self._held.items() if _holds(optimizer, held)]
+            self._met = self._met or bool(holders)
+            self._stepping = holders or ([] if self._met else list(self._observers.values()))
+            if not self._stepping:
+                return
+            now = self._begin_step() if self._now is None or closure else self._now
+            now.hyper.update(hyper_parameters(optimizer, now.groups))
+            now.groups += len(optimizer.param_groups)
+            for observer in self._stepping:
+                observer.step_begin(optimizer)
+            if now.slot is not None:
+                self._parameter_watch().step_begins(now.number)
+
+    def _step_ended(self, optimizer: Optimizer, _: bool) -> None:
+        with self._careful("A step"):
+            if not self._stepping or self._now is None:
+                return
+            self._now.optimizers += 1
+            if self._now.slot is not None:
+                self._parameter_watch().step_ended()
+            for observer in self._stepping:
+                observer.step_end(optimizer, counts=self._now.optimizers == 1)
+            self._now.seconds, self._now.epoch = time.monotonic() - self._ended_at, self.epoch()
+
+    def _end_step(self) -> None:
+        now, self._now = self._now, None
+        if now is None:
+            return
+        if now.slot is not None:
+            self._used += 1
+            self._parameter_watch().close(now.slot.row)
+        if now.optimizers:
+            self.step = now.number + 1
+            self._ended_at += now.seconds
+            self._done.append(now)
+
+    def drain(self) -> None:
+        """Turn what the buffers hold into records and hand them to the log."""
+        norms, figures = self._parameters.drain() if self._parameters is not None else ({}, {})
+        for name, buffer in self._buffers.items():
+            for record in buffer.drain(figures.get(name, {})):
+                self._log.layer(record)
+        for step in self._done:
+            norm = norms.get(step.slot.row) if step.slot is not None else None
+            self._log.step(
+                StepRecord(
+                    step.number,
+                    step.number,
+                    step.epoch,
+                    Range.of(step.loss()),
+                    {name: Range.of(value) for name, value in step.hyper.items()},
+                    Range.of(norm) if norm is not None else None,
+                    Range.of(step.seconds),
+                )
+            )
+        self._done, self._used, self._drained_at = [], 0, time.monotonic()
+
+
+def _unknown() -> float:
+    return math.nan
+
+
+def _in_backward() -> bool:
+    return torch._C._current_graph_task_id() != -1
+
+
+def _holds(optimizer: Optimizer, parameters: set[int]) -> bool:
+    return any(id(parameter) in parameters for group in optimizer.param_groups for parameter in group["params"])
+
+
+def _kept(value: Tensor) -> float | Tensor:
+    """The value of a loss as it is now: a number, or on an accelerator a copy that nobody waits for."""
+    value = value.detach()
+    value = value if value.numel() == 1 else value.mean()
+    return value.item() if value.device.type == "cpu" else value.clone()
+
+
+def tensors_of(output: Any) -> Iterator[Tensor]:
+    """Every floating point tensor in a module's output; tuples, lists and dicts are searched."""
+    if isinstance(output, Tensor):
+        if output.is_floating_point():
+            yield output
+    elif isinstance(output, dict):
+        for value in output.values():
+            yield from tensors_of(value)
+    elif isinstance(output, list | tuple):
+        for value in output:
+            yield from tensors_of(value)

@@ -1,0 +1,213 @@
+"""From tensors to numbers: moments, samples, histograms and channel masks. Pure functions; nothing is kept and nothing is hooked.
+
+What is exact and what is sampled follows from what it costs (800,000 float32 on two CPU cores, measured): sum 0.04 ms and dot product 0.03 ms, so count,
+mean, m2 and the presence of NaN or Inf are exact over every element; `torch.var_mean` 2.9 ms and a histogram of everything about 1.5 ms, so the rest
+comes from a sample of 2,048 elements. The sample is 32 runs of 64 neighbouring elements: single strided elements miss the cache at each access.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+import torch
+from jaxtyping import Float, Shaped
+from numpy.typing import NDArray
+from torch import Tensor
+
+from convscope.records import NEAR_ZERO, Histogram, merge_moments
+
+SAMPLE_SIZE = 2048  # elements of one output looked at in one step; the error of a share is then at most 1.1 % (one standard deviation)
+RUN = 64  # neighbouring elements in a sample: 256 bytes, four cache lines
+STRIDE_OF_STARTS = 7919  # a prime: where the sample begins moves on by it each step, so that in time every element is looked at
+GOLDEN = 0.618  # consecutive runs begin this share of an image apart, which spreads any number of them evenly over channels and places
+WELL_CONDITIONED = (
+    16.0  # mean² over variance up to which E[x²] - mean² in float32 keeps 4 digits of the std; beyond it values are shifted first
+)
+
+_BINS = 1024  # values of the sign, the 8 exponent bits and the top mantissa bit of a float32
+_FIRST = -508  # record index of the lowest bin, see records.Histogram
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Mean and m2 of all elements; both are NaN when any element is NaN or infinite."""
+
+    count: int
+    mean: float
+    m2: float
+
+
+def merged_moments(one: Moments, two: Moments) -> Moments:
+    """The moments of both together; NaN as soon as one is."""
+    if one.count and two.count and math.isnan(one.mean + two.mean):
+        return Moments(one.count + two.count, math.nan, math.nan)
+    mean, m2 = merge_moments((one.count, one.mean, one.m2), (two.count, two.mean, two.m2))
+    return Moments(one.count + two.count, mean, m2)
+
+
+def dense(values: Shaped[Tensor, ...]) -> Shaped[Tensor, " elements"]:
+    """All elements in the order in which they lie in memory, without autograd; a copy is made only where they overlap or have gaps."""
+    values = values.detach()
+    if values.is_contiguous():
+        return values.view(-1)
+    if values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last):
+        return values.permute(0, 2, 3, 1).reshape(-1)
+    return values.reshape(-1)
+
+
+def moments(flat: Float[Tensor, " elements"]) -> Moments:
+    """Count, mean and m2 of all elements, at the speed of memory on a CPU.
+
+    Args:
+        flat: elements of any floating point type, on the CPU.
+
+    Returns:
+        The moments. The mean is within 1e-4 and the std within 1e-3 of max(std, 1e-6 |mean|) of those in float64.
+    """
+    count = flat.numel()
+    if count == 0:
+        return Moments(0, math.nan, 0.0)
+    if flat.dtype not in (torch.float32, torch.float64):
+        flat = flat.float()
+    total, squares = flat.sum().item(), torch.dot(flat, flat).item()
+    if math.isfinite(squares):
+        mean = total / count
+        variance = squares / count - mean * mean
+        if mean * mean <= WELL_CONDITIONED * variance or squares == 0:
+            return Moments(count, mean, variance * count)
+        return _shifted(flat, mean)
+    if math.isfinite(total) or bool(torch.isfinite(flat).all()):  # finite, but the squares are not
+        return _shifted(flat.double(), total / count if math.isfinite(total) else 0.0)
+    return Moments(count, math.nan, math.nan)
+
+
+def _shifted(flat: Float[Tensor, " elements"], shift: float) -> Moments:
+    """Moments of values whose mean is large against their spread: of their distances from about the mean."""
+    count = flat.numel()
+    shift = shift if flat.dtype == torch.float64 else float(numpy.float32(shift))  # what is really subtracted
+    distances = flat - shift
+    total, squares = distances.sum().item(), torch.dot(distances, distances).item()
+    return Moments(count, shift + total / count, max(squares - total * total / count, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class SamplePlan:
+    """Which elements to look at: `runs` runs of `width` neighbours, `stride` apart, beginning anywhere up to `slack`."""
+
+    runs: int
+    width: int
+    stride: int
+    slack: int
+
+    @property
+    def size(self) -> int:
+        """Elements looked at."""
+        return self.runs * self.width
+
+    def take(self, flat: Float[Tensor, " elements"], step: int) -> Float[Tensor, "runs width"]:
+        """A view of the sample at a step."""
+        start = flat.storage_offset() + step * STRIDE_OF_STARTS % (self.slack + 1)
+        return flat.as_strided((self.runs, self.width), (self.stride, 1), start)
+
+
+def sample_plan(count: int, image: int, size: int = SAMPLE_SIZE) -> SamplePlan:
+    """The plan for an output of `count` elements, `image` of them from each image.
+
+    Example:
+        >>> sample_plan(1000, 10).size  # everything
+        1000
+    """
+    if count <= size:
+        return SamplePlan(1, count, 0, 0)
+    runs = size // RUN
+    stride = count // runs
+    if RUN < image < stride:
+        spread = stride - (stride - round(GOLDEN * image)) % image
+        stride = spread if spread >= RUN else stride
+    return SamplePlan(runs, RUN, stride, count - RUN - (runs - 1) * stride)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleStats:
+    """What one sample looks like; minimum, maximum, mean and variance are of its finite elements, mean and variance only where some are not."""
+
+    count: int
+    nan_count: int
+    inf_count: int
+    zero_count: int
+    near_zero_count: int
+    minimum: float
+    maximum: float
+    histogram: Histogram
+    mean: float = math.nan
+    variance: float = math.nan
+
+    def estimate(self, count: int) -> tuple[float, float]:
+        """Mean and m2 of `count` elements, from the finite ones of this sample."""
+        return self.mean, self.variance * count
+
+
+NO_SAMPLE = SampleStats(0, 0, 0, 0, 0, math.nan, math.nan, Histogram())
+
+
+def sample_stats(samples: Float[Tensor, "steps elements"], near_zero: float = NEAR_ZERO) -> list[SampleStats]:
+    """What each row looks like.
+
+    Args:
+        samples: float32, one sample a row, on any device; at least one row and one element.
+        near_zero: |x| at most this (as a float32) counts as near zero.
+    """
+    rows, width = samples.shape
+    keys = (samples.view(torch.int32) >> 22).bitwise_and_(_BINS - 1)
+    keys += torch.arange(0, rows * _BINS, _BINS, dtype=torch.int32, device=samples.device)[:, None]
+    patterns = torch.bincount(keys.view(-1), minlength=rows * _BINS).view(rows, _BINS).cpu().numpy()
+    sizes, ones = samples.abs(), torch.empty_like(samples)  # floats are added three times as fast as truth values
+    zero, near = torch.eq(sizes, 0, out=ones).sum(1).tolist(), torch.le(sizes, near_zero, out=ones).sum(1).tolist()
+    low, high = samples.amin(1).tolist(), samples.amax(1).tolist()
+    bins = _record_bins(patterns)
+    found = [SampleStats(width, 0, 0, int(zero[row]), int(near[row]), low[row], high[row], _histogram(bins[row])) for row in range(rows)]
+    for row in numpy.flatnonzero(patterns[:, [510, 511, 1022, 1023]].any(1)):  # all exponent bits set: NaN or infinite; rare
+        found[row] = _with_non_finite(found[row], samples[row].cpu().double())
+    return found
+
+
+def _with_non_finite(found: SampleStats, values: Float[Tensor, " elements"]) -> SampleStats:
+    """The same with what is NaN or infinite counted apart."""
+    finite = values[torch.isfinite(values)]
+    some = finite.numel() > 0
+    return dataclasses.replace(
+        found,
+        nan_count=int(torch.isnan(values).sum()),
+        inf_count=int(torch.isinf(values).sum()),
+        minimum=float(finite.min()) if some else math.nan,
+        maximum=float(finite.max()) if some else math.nan,
+        mean=float(finite.mean()) if some else math.nan,
+        variance=float(finite.var(correction=0)) if some else math.nan,
+    )
+
+
+def _record_bins(patterns: NDArray[Any]) -> NDArray[Any]:
+    """Counts by the top ten bits as counts by the bins of records.Histogram, -508 to 508."""
+    positive, negative = patterns[:, :510], patterns[:, 512:1022]
+    centre = positive[:, :1] + positive[:, 1:2] + negative[:, :1] + negative[:, 1:2]  # zero and denormals, of both signs
+    joined: NDArray[Any] = numpy.concatenate([negative[:, :1:-1], centre, positive[:, 2:]], axis=1)
+    return joined
+
+
+def _histogram(bins: NDArray[Any]) -> Histogram:
+    """Counts from bin -508 to 508 as a record, without the empty ends."""
+    used = numpy.flatnonzero(bins)
+    if not used.size:
+        return Histogram()
+    first, last = int(used[0]), int(used[-1])
+    return Histogram(first + _FIRST, tuple(bins[first : last + 1].tolist()))
+
+
+def channel_maximum(values: Shaped[Tensor, "images channels ..."]) -> Shaped[Tensor, " channels"]:
+    """The greatest value of each channel (axis 1) over images and places."""
+    images, channels = values.shape[:2]
+    return values.detach().reshape(images, -1).amax(0).view(channels, -1).amax(1)  # twice as fast as both at once

@@ -1,0 +1,157 @@
+"""Watcher: what a network's layers do while it is trained, around any PyTorch loop.
+
+Receives a network; while it is open, every optimiser step is recorded, and every layer at each (or every n-th) step. It hands out records, figures,
+a verdict and a run directory. It changes nothing: losses, parameters, random numbers and flags are bit for bit what they are without it.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from convscope.errors import UnknownNameError, UsageError
+from convscope.records import NEAR_ZERO, LayerStats, StepRecord, Verdict
+from convscope.rundir import RunDir, create_run
+from convscope.runlog import RunLog
+from convscope.watch.layers import unwrapped
+from convscope.watch.recording import Recording
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+
+
+class Watcher:
+    """Records every layer of a network while a loop trains it.
+
+    Args:
+        model: the network, or several by name: `{"generator": g, "discriminator": d}`.
+        every: layers are recorded at every so manieth step; optimiser steps are always recorded.
+        layers: names of layers to record, or of modules that contain them; None for all.
+        near_zero: |x| at most this counts as near zero.
+        log: where records go; None keeps them in memory, in bounded space.
+        first_step: optimiser steps taken before, when training goes on.
+
+    Raises:
+        UsageError: `model` is no network, or has nothing to watch; `every` is below 1.
+        UnknownNameError: a name in `layers` does not exist.
+
+    Example:
+        >>> with Watcher(model) as watch:
+        ...     train(model)
+        >>> watch.color_dim("2.0")
+        >>> print(watch.diagnose().verdict)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Mapping[str, nn.Module],
+        *,
+        every: int = 1,
+        layers: Iterable[str] | None = None,
+        near_zero: float = NEAR_ZERO,
+        log: RunLog | None = None,
+        first_step: int = 0,
+    ) -> None:
+        models = {"": model} if isinstance(model, nn.Module) else model
+        if not isinstance(models, Mapping) or not models or not all(isinstance(one, nn.Module) for one in models.values()):
+            raise UsageError(f"Watcher got {type(model).__name__}; it needs the network (a torch.nn.Module), or several in a dict by name.")
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise UsageError(f"every={every!r}: layers are recorded at every so manieth step, a whole number from 1 up.")
+        if isinstance(layers, str):
+            layers = [layers]
+        self.log = log if log is not None else RunLog.create()
+        self.every, self._models = every, dict(models)
+        self._recording = Recording(models, self.log, every=every, wanted=layers, near_zero=near_zero, first_step=first_step)
+        self._open = False
+
+    # ------------------------------------------------------------ around the loop
+
+    def start(self) -> Watcher:
+        """Begin to watch; `with` does it by itself."""
+        if not self._open:
+            self._open = True
+            self._recording.open()
+        return self
+
+    def stop(self) -> None:
+        """Take every hook off and complete the log; `with` does it by itself, also after an exception."""
+        if self._open:
+            self._open = False
+            self._recording.close()
+
+    def __enter__(self) -> Watcher:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.stop()
+
+    def flush(self) -> None:
+        """Write what was recorded until now to the log, for example before a checkpoint."""
+        self._recording.drain()
+        self.log.flush()
+
+    def report_epochs(self, epochs: Callable[[], float]) -> None:
+        """Tell how many epochs are done, by a function that is asked after each step; the watcher cannot know it."""
+        self._recording.epoch = epochs
+
+    # ------------------------------------------------------------ records
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps taken."""
+        return self._recording.step
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What could not be seen, in words."""
+        return tuple(self._recording.notes)
+
+    def steps(self) -> list[StepRecord]:
+        """What each optimiser step did, in order; long runs are merged."""
+        self._read_now()
+        return self.log.steps()
+
+    def layers(self) -> dict[str, list[LayerStats]]:
+        """What each layer's outputs looked like, by name, in the order in which they were computed; long runs are merged."""
+        self._read_now()
+        return self.log.layers()
+
+    def layer_name(self, layer: str | int) -> str:
+        """The name of a recorded layer, given by name or by place; negative places count from the last.
+
+        Raises:
+            UnknownNameError: there is no such layer.
+        """
+        self._read_now()
+        return find_layer(layer, self.log.layer_names())
+
+    def _read_now(self) -> None:
+        if self._open:
+            self._recording.drain()
+
+    def diagnose(self, *, ignore: Iterable[str] = ()) -> Verdict:
+        """What is wrong with the training, if anything."""
+        from convscope.diagnose import diagnose_log
+
+        self._read_now()
+        return diagnose_log(self.log, ignore=ignore)
+
+
+def find_layer(layer: str | int, names: list[str]) -> str:
+    """The name of a layer, given by name or by place.
+
+    Raises:
+        UnknownNameError: there is no such layer.
+    """
+    if isinstance(layer, int) and not isinstance(layer, bool) and -len(names) <= layer < len(names):
+        return names[layer]
+    if layer in names:
+        return str(layer)
+    raise UnknownNameError("layer", layer, names)
