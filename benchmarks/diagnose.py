@@ -23,10 +23,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from diagnose_faults import plan  # noqa: E402
-from diagnose_programs import Program, Settings, accuracy, build, train  # noqa: E402
+from diagnose_faults import plan
+from diagnose_programs import Program, Settings, accuracy, build, train
 
-from convscope.records import LayerStats, Observation, StepRecord, from_json, to_json  # noqa: E402
+from convscope.records import LayerStats, Observation, StepRecord, from_json, to_json
 
 Records = tuple[list[StepRecord], list[LayerStats], list[Observation]]
 WORKERS = 2
@@ -106,12 +106,12 @@ def tasks(work: Path, repeats: int) -> Iterator[tuple[str, Settings, str, bool]]
                 yield key, settings, str(work), watch
 
 
-def run(work: Path, repeats: int, minutes: float, most: int) -> None:
+def run(work: Path, repeats: int, minutes: float, most: int, workers: int = WORKERS) -> None:
     """Run what is missing."""
     work.mkdir(parents=True, exist_ok=True)
     ends, todo = time.monotonic() + 60 * minutes, list(tasks(work, repeats))[:most]
     print(f"{len(todo)} runs to do; {platform.machine()}, Python {platform.python_version()}")
-    with multiprocessing.get_context("spawn").Pool(WORKERS, maxtasksperchild=60) as pool, (work / "runs.jsonl").open("a") as out:
+    with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=60) as pool, (work / "runs.jsonl").open("a") as out:
         for at, line in enumerate(pool.imap_unordered(one_run, todo), 1):
             out.write(json.dumps(line) + "\n")
             out.flush()
@@ -129,11 +129,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--most", type=int, default=1_000_000, help="run at most so many")
+    parser.add_argument("--workers", type=int, default=WORKERS)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--list", action="store_true", help="list every miss and false alarm")
     arguments = parser.parse_args()
     if arguments.what == "run":
-        run(arguments.work, arguments.repeats, arguments.minutes, arguments.most)
+        run(arguments.work, arguments.repeats, arguments.minutes, arguments.most, arguments.workers)
     else:
         from diagnose_score import report
 

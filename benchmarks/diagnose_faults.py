@@ -55,29 +55,112 @@ FAULTS: tuple[Fault, ...] = (
     Fault("params_not_in_optimizer", ({"held": "first"}, {"held": "head"}, {"held": "no_head"}), UNPLUGGED, exact=True),
     Fault("update_no_op", ({"held": "copy"}, {"step": "no_backward"}, {"step": "restored"}), UNPLUGGED, exact=True),
     Fault("mostly_frozen", ({"frozen": "head"}, {"frozen": "backbone"}, {"frozen": "half"}), UNPLUGGED, exact=True),
-    Fault("softmax_before_cross_entropy", ({"output": "softmax"}, {"output": "softmax", "label_smoothing": 0.1}, {"output": "softmax", "schedule": "one_cycle"}), exact=True),
-    Fault("softmax_wrong_dim", ({"output": "log_softmax0", "loss": "nll"}, {"output": "softmax0"}, {"output": "softmax0", "schedule": "cosine"}), exact=True),
-    Fault("loss_output_mismatch", ({"loss": "nll"}, {"loss": "mse_index"}, {"loss": "mse_broadcast"}), frozenset({"non_finite"}), exact=True),
-    Fault("wrong_mode", ({"modes": "never_train"}, {"modes": "forgot_train"}, {"modes": "valid_in_train"}), architectures=("resnet9", "vgg8bn"), exact=True),
-    Fault("batchnorm_unreliable", ({"batch_size": 2, "train_images": 480}, {"bn_momentum": 0.001}, {"bn_momentum": 0.005}), architectures=("resnet9", "vgg8bn")),
-    Fault("symmetric_init", ({"init": "constant:0.02"}, {"init": "constant:0"}, {"init": "constant_middle:0.02"}), frozenset({"vanishing_signal", "bad_initial_scale"}), exact=True),
-    Fault("missing_nonlinearity", ({"activation": "none"}, {"activation": "none", "schedule": "one_cycle"}, {"activation": "none", "init": "kaiming"}), exact=True),
-    Fault("input_not_normalised", ({"inputs": "bytes"}, {"inputs": "offset:12"}, {"inputs": "faint:0.004"}), SCALE | {"lr_too_low"}, NO_NORM),
+    Fault(
+        "softmax_before_cross_entropy",
+        ({"output": "softmax"}, {"output": "softmax", "label_smoothing": 0.1}, {"output": "softmax", "schedule": "one_cycle"}),
+        exact=True,
+    ),
+    Fault(
+        "softmax_wrong_dim",
+        ({"output": "log_softmax0", "loss": "nll"}, {"output": "softmax0"}, {"output": "softmax0", "schedule": "cosine"}),
+        exact=True,
+    ),
+    Fault(
+        "loss_output_mismatch", ({"loss": "nll"}, {"loss": "mse_index"}, {"loss": "mse_broadcast"}), frozenset({"non_finite"}), exact=True
+    ),
+    Fault(
+        "wrong_mode",
+        ({"modes": "never_train"}, {"modes": "forgot_train"}, {"modes": "valid_in_train"}),
+        architectures=("resnet9", "vgg8bn"),
+        exact=True,
+    ),
+    Fault(
+        "batchnorm_unreliable",
+        ({"batch_size": 2, "train_images": 480}, {"bn_momentum": 0.001}, {"bn_momentum": 0.005}),
+        architectures=("resnet9", "vgg8bn"),
+    ),
+    Fault(
+        "symmetric_init",
+        ({"init": "constant:0.02"}, {"init": "constant:0"}, {"init": "constant_middle:0.02"}),
+        frozenset({"vanishing_signal", "bad_initial_scale"}),
+        exact=True,
+    ),
+    Fault(
+        "missing_nonlinearity",
+        ({"activation": "none"}, {"activation": "none", "schedule": "one_cycle"}, {"activation": "none", "init": "kaiming"}),
+        exact=True,
+    ),
+    Fault(
+        "input_not_normalised", ({"inputs": "bytes"}, {"inputs": "offset:12"}, {"inputs": "faint:0.004"}), SCALE | {"lr_too_low"}, NO_NORM
+    ),
     Fault("bad_initial_scale", ({"init": "scale:8"}, {"init": "scale:4"}, {"init": "scale:0.2"}), SCALE | {"lr_too_low"}, NO_NORM),
-    Fault("vanishing_signal", ({"activation": "sigmoid"}, {"activation": "sigmoid", "init": "scale:0.3"}, {"activation": "tanh", "init": "scale:0.1"}), frozenset({"bad_initial_scale", "saturated_units", "lr_too_low"}), ("vgg8", "plain5")),
+    Fault(
+        "vanishing_signal",
+        ({"activation": "sigmoid"}, {"activation": "sigmoid", "init": "scale:0.3"}, {"activation": "tanh", "init": "scale:0.1"}),
+        frozenset({"bad_initial_scale", "saturated_units", "lr_too_low"}),
+        ("vgg8", "plain5"),
+    ),
     Fault("exploding_gradients", ({"loss": "sum"}, {"init": "scale:6", "lr": 2.0}, {"init": "scale:3", "lr": 2.0}), SCALE, NO_NORM),
-    Fault("activation_collapse_cycles", ({"lr": 20.0}, {"lr": 12.0, "optimizer": "sgd"}, {"lr": 8.0, "optimizer": "sgd"}), UNSTABLE, ("plain5", "vgg8")),
+    Fault(
+        "activation_collapse_cycles",
+        ({"lr": 20.0}, {"lr": 12.0, "optimizer": "sgd"}, {"lr": 8.0, "optimizer": "sgd"}),
+        UNSTABLE,
+        ("plain5", "vgg8"),
+    ),
     Fault("dead_units", ({"init": "bias:-10"}, {"init": "bias:-3"}, {"init": "bias:-1"}), SCALE, NO_NORM),
-    Fault("saturated_units", ({"activation": "tanh", "init": "scale:20"}, {"activation": "tanh", "init": "scale:10"}, {"activation": "sigmoid", "init": "scale:20"}), SCALE, NO_NORM),
+    Fault(
+        "saturated_units",
+        (
+            {"activation": "tanh", "init": "scale:20"},
+            {"activation": "tanh", "init": "scale:10"},
+            {"activation": "sigmoid", "init": "scale:20"},
+        ),
+        SCALE,
+        NO_NORM,
+    ),
     Fault("lr_too_high", (_times(100), _times(30), _times(10)), UNSTABLE),
     Fault("lr_too_low", (_times(1e-4), _times(1e-3), _times(1e-2)), frozenset({"vanishing_signal"})),
-    Fault("lr_schedule_collapsed", ({"schedule": "decay:0.8"}, {"schedule": "zero:15"}, {"schedule": "negative:120"}), frozenset({"lr_too_low"}), exact=True),
-    Fault("labels_look_random", ({"labels": "shuffled:1", "epochs": 3}, {"labels": "shuffled:1", "epochs": 8}, {"labels": "shuffled:0.9"}), frozenset({"label_noise", "overfitting", "data_order_or_leak"})),
-    Fault("label_noise", ({"labels": "shuffled:0.6", "epochs": 5}, {"labels": "shuffled:0.45", "epochs": 5}, {"labels": "shuffled:0.3", "epochs": 5}), frozenset({"labels_look_random", "overfitting"})),
-    Fault("data_order_or_leak", ({"order": "sorted"}, {"order": "chunks"}, {"leak": 0.3}), frozenset({"one_class", "activation_collapse_cycles", "lr_too_high"}), exact=True),
-    Fault("overfitting", ({"train_images": 64, "epochs": 120, "batch_size": 16}, {"train_images": 128, "epochs": 60, "batch_size": 16}, {"train_images": 256, "epochs": 40, "batch_size": 32}), frozenset()),
-    Fault("over_regularised", ({"dropout": 0.95}, {"weight_decay": 0.3}, {"weight_decay": 0.1}), frozenset({"lr_too_high", "vanishing_signal", "dead_units"})),
-    Fault("one_class", ({"labels": "imbalanced:200"}, {"labels": "imbalanced:100"}, {"labels": "imbalanced:50"}), frozenset({"data_order_or_leak"})),
+    Fault(
+        "lr_schedule_collapsed",
+        ({"schedule": "decay:0.8"}, {"schedule": "zero:15"}, {"schedule": "negative:120"}),
+        frozenset({"lr_too_low"}),
+        exact=True,
+    ),
+    Fault(
+        "labels_look_random",
+        ({"labels": "shuffled:1", "epochs": 3}, {"labels": "shuffled:1", "epochs": 8}, {"labels": "shuffled:0.9"}),
+        frozenset({"label_noise", "overfitting", "data_order_or_leak"}),
+    ),
+    Fault(
+        "label_noise",
+        ({"labels": "shuffled:0.6", "epochs": 5}, {"labels": "shuffled:0.45", "epochs": 5}, {"labels": "shuffled:0.3", "epochs": 5}),
+        frozenset({"labels_look_random", "overfitting"}),
+    ),
+    Fault(
+        "data_order_or_leak",
+        ({"order": "sorted"}, {"order": "chunks"}, {"leak": 0.3}),
+        frozenset({"one_class", "activation_collapse_cycles", "lr_too_high"}),
+        exact=True,
+    ),
+    Fault(
+        "overfitting",
+        (
+            {"train_images": 64, "epochs": 120, "batch_size": 16},
+            {"train_images": 128, "epochs": 60, "batch_size": 16},
+            {"train_images": 256, "epochs": 40, "batch_size": 32},
+        ),
+        frozenset(),
+    ),
+    Fault(
+        "over_regularised",
+        ({"dropout": 0.95}, {"weight_decay": 0.3}, {"weight_decay": 0.1}),
+        frozenset({"lr_too_high", "vanishing_signal", "dead_units"}),
+    ),
+    Fault(
+        "one_class",
+        ({"labels": "imbalanced:200"}, {"labels": "imbalanced:100"}, {"labels": "imbalanced:50"}),
+        frozenset({"data_order_or_leak"}),
+    ),
 )
 
 # Unusual and fine. `base` is every architecture with every data set and optimiser, unchanged.
@@ -127,8 +210,7 @@ class Case:
 
 
 def _base(arch: str, data: str, optimizer: str, seed: int) -> Settings:
-    plain = Settings(arch="vgg8" if arch == "vgg8bn" else arch, data=data, optimizer=optimizer, seed=seed, norm=arch == "vgg8bn")
-    return plain
+    return Settings(arch="vgg8" if arch == "vgg8bn" else arch, data=data, optimizer=optimizer, seed=seed, norm=arch == "vgg8bn")
 
 
 def _apply(settings: Settings, change: dict[str, Any]) -> Settings:
@@ -154,13 +236,15 @@ def plan(repeats: int = 4, seeds: int = 3) -> Iterator[Case]:
                 base = _apply(_base(arch, data, optimizer, seed), fault.base)
                 settings = _apply(base, recipe)
                 twin = dataclasses.replace(base, optimizer=settings.optimizer)
-                cases.append(Case(f"{fault.name}/{strength}/{arch}-{data}-{settings.optimizer}-{seed}", fault.name, strength, settings, twin))
+                cases.append(
+                    Case(f"{fault.name}/{strength}/{arch}-{data}-{settings.optimizer}-{seed}", fault.name, strength, settings, twin)
+                )
     for kind, change in HEALTHY.items():
         options = list(itertools.product(ARCHITECTURES, DATA, ("sgd", "adam"), range(seeds)))
         count = len(options) // 3 if kind == "base" else repeats + 1
         for arch, data, optimizer, seed in draw.sample(options, count):
             if kind in ("frozen_backbone", "head_only") and arch == "lenet":
-                arch = "plain5"  # noqa: PLW2901
+                arch = "plain5"
             settings = _apply(_base(arch, data, optimizer, seed), change)
             cases.append(Case(f"healthy/{kind}/{settings.arch}-{data}-{settings.optimizer}-{seed}", "healthy", kind, settings, None))
     unique = list({case.key: case for case in cases}.values())

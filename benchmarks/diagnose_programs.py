@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -231,7 +232,7 @@ def network(s: Settings, channels: int, size: int) -> nn.Module:
     elif s.arch == "vgg8":
         layers = []
         widths = (channels, 8, 8, 12, 12, 16, 16, 24, 24)
-        for at, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+        for at, (before, after) in enumerate(itertools.pairwise(widths)):
             layers += _block(s, before, after) + ([nn.MaxPool2d(2)] if at % 2 else [])
         drop = [nn.Dropout(s.dropout)] if s.dropout else []
         model = nn.Sequential(*layers, nn.Flatten(), *drop, nn.Linear(24 * (size // 16) ** 2, outputs))

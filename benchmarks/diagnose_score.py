@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diagnose_faults import FAULTS, Case, plan
+
 from convscope.diagnose import diagnose
 from convscope.records import Verdict
 from diagnose import finished, identity, kept
-from diagnose_faults import FAULTS, Case, plan
 
 HARM = 0.05  # points of accuracy below the twin
 BY_NAME = {fault.name: fault for fault in FAULTS}
@@ -93,7 +94,9 @@ def _marks(r: Scored) -> tuple[bool, bool, bool, bool]:
 
 def _summary(name: str, runs: list[Scored]) -> str:
     marks = [_marks(r) for r in runs]
-    parts = [f"{word} {share(sum(m[at] for m in marks), len(marks))}" for at, word in enumerate(("detected", "strict", "accepted", "top-3"))]
+    parts = [
+        f"{word} {share(sum(m[at] for m in marks), len(marks))}" for at, word in enumerate(("detected", "strict", "accepted", "top-3"))
+    ]
     return f"{name}: " + "; ".join(parts)
 
 
@@ -105,7 +108,11 @@ def _by_fault(harmful: list[Scored], benign: list[Scored]) -> str:
     lines = ["| planted | harmful | detected | strict | accepted | top-3 | benign |", "|---|---|---|---|---|---|---|"]
     for fault in FAULTS:
         marks = rows[fault.name]
-        lines.append(f"| {fault.name} | {len(marks)} | " + " | ".join(str(sum(m[at] for m in marks)) for at in range(4)) + f" | {harmless[fault.name]} |")
+        lines.append(
+            f"| {fault.name} | {len(marks)} | "
+            + " | ".join(str(sum(m[at] for m in marks)) for at in range(4))
+            + f" | {harmless[fault.name]} |"
+        )
     return "\n".join(lines)
 
 
@@ -128,4 +135,7 @@ def _said(r: Scored) -> str:
 
 def as_json(runs: list[Scored]) -> list[dict[str, Any]]:
     """One line a run, for the results folder."""
-    return [{"key": r.case.key, "accuracy": r.accuracy, "twin": r.twin, "harmful": r.harmful, "said": r.names, "verdict": r.verdict.verdict} for r in runs]
+    return [
+        {"key": r.case.key, "accuracy": r.accuracy, "twin": r.twin, "harmful": r.harmful, "said": r.names, "verdict": r.verdict.verdict}
+        for r in runs
+    ]

@@ -41,7 +41,16 @@ ORDER = (
     "one_class",
 )
 _BROKEN = frozenset(
-    {"exploding_gradients", "activation_collapse_cycles", "dead_units", "saturated_units", "vanishing_signal", "non_finite", "one_class", "labels_look_random"}
+    {
+        "exploding_gradients",
+        "activation_collapse_cycles",
+        "dead_units",
+        "saturated_units",
+        "vanishing_signal",
+        "non_finite",
+        "one_class",
+        "labels_look_random",
+    }
 )
 _STRUCTURAL = _BROKEN | {"bad_initial_scale", "lr_too_high", "lr_too_low", "batchnorm_unreliable", "over_regularised", "label_noise"}
 

@@ -6,6 +6,7 @@ and now, chance, medians of windows). It finds nothing and says nothing.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +42,9 @@ class Threshold:
 FAIR_STEPS = Threshold(200, "steps", "diagnoses.md, G2: the budget after which a run must have learned something")
 NOT_LEARNED = Threshold(0.05, "", "diagnoses.md, G2: improved by less than 5 %")
 DIVERGED = Threshold(1.5, "times the start", "diagnoses.md, G1")
-POOR = Threshold(0.5, "of the loss of guessing", "chosen: a classifier that has halved the loss of guessing has learned its task", share=True)
+POOR = Threshold(
+    0.5, "of the loss of guessing", "chosen: a classifier that has halved the loss of guessing has learned its task", share=True
+)
 START_STEPS = 3  # losses whose median is "the start": a single first batch may be unlucky
 
 
@@ -184,7 +187,9 @@ class RunView:
             fair = self.steps[-1].epoch >= 1  # an epoch is a fair budget too, when it has steps enough to average
         stuck = fair and now >= (1 - self.limit(NOT_LEARNED)) * min(guessing, start if start < guessing else guessing)
         diverged = blown or now > self.limit(DIVERGED) * max(start, guessing)
-        return Outcome(start, now, min(windows), guessing, fair, diverged, stuck and not diverged, fair and now > self.limit(POOR) * guessing)
+        return Outcome(
+            start, now, min(windows), guessing, fair, diverged, stuck and not diverged, fair and now > self.limit(POOR) * guessing
+        )
 
     @cached_property
     def loss_now(self) -> float:
@@ -222,4 +227,4 @@ def window_means(values: Sequence[float], size: int) -> list[float]:
     """Means of consecutive windows of `size` values; the last one may be longer; at least one."""
     count = max(1, len(values) // size)
     cuts = [round(i * len(values) / count) for i in range(count + 1)]
-    return [statistics.fmean(values[a:b]) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+    return [statistics.fmean(values[a:b]) for a, b in itertools.pairwise(cuts) if b > a]

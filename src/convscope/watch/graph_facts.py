@@ -197,7 +197,14 @@ def _looks_fresh(weight: Tensor) -> bool:
     noise = 4 / values.numel() ** 0.5
     uniform, normal = abs(kurtosis - 1.8) < 0.05 + noise, abs(kurtosis - 3.0) < 0.1 + 1.3 * noise
     fan_in, fan_out = weight[0].numel(), weight.numel() // weight.shape[1]
-    usual = [(scale / fan) ** 0.5 for scale in (1 / 3, 1.0, 2.0) for fan in (fan_in, fan_out)] + [(2 / (fan_in + fan_out)) ** 0.5, 0.01, 0.02, 0.05, 0.1, 1.0]
+    usual = [(scale / fan) ** 0.5 for scale in (1 / 3, 1.0, 2.0) for fan in (fan_in, fan_out)] + [
+        (2 / (fan_in + fan_out)) ** 0.5,
+        0.01,
+        0.02,
+        0.05,
+        0.1,
+        1.0,
+    ]
     return (uniform or normal) and any(abs(std / scale - 1) < 0.02 + noise for scale in usual)
 
 

@@ -86,7 +86,9 @@ def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Call
                 aims.amin(),
                 aims.amax(),
                 (aims == aims.round()).all().float(),
-                (target.float().reshape(len(rows), -1).sum(1) - 1).abs().amax() if target.shape == values.shape and values.ndim == 2 and columns_whole else zero + HUGE,
+                (target.float().reshape(len(rows), -1).sum(1) - 1).abs().amax()
+                if target.shape == values.shape and values.ndim == 2 and columns_whole
+                else zero + HUGE,
                 call.result.detach().float().mean(),
             ]
         ).nan_to_num(nan=HUGE, posinf=HUGE, neginf=-HUGE)

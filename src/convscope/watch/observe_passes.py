@@ -255,7 +255,12 @@ class PassWatch:
 
     def _write_modes(self, step: int) -> None:
         m = self._modes
-        numbers = {"train_passes": m.train_passes, "train_in_eval": m.train_in_eval, "train_in_eval_streak": m.streak, "train_in_eval_since": m.since}
+        numbers = {
+            "train_passes": m.train_passes,
+            "train_in_eval": m.train_in_eval,
+            "train_in_eval_streak": m.streak,
+            "train_in_eval_since": m.since,
+        }
         evaluation = {"eval_passes": m.eval_passes, "eval_in_train": m.eval_in_train, "eval_in_train_since": m.eval_since}
         self._emit(Observation(step, "modes", "", {**numbers, **evaluation, "batch_norm_in_train": m.norm_in_train}))
 

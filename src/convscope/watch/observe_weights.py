@@ -200,13 +200,19 @@ class WeightWatch:
 
     def look_at_filters(self, step: int) -> None:
         """Compare the filters of each layer with its first one; called before the first step and at FILTER_STEPS."""
-        weights = [(n, p) for n, p in self._model.named_parameters() if p.ndim >= 2 and p.shape[0] >= 2 and p.requires_grad and not _lookup(self._model, n)]
+        weights = [
+            (n, p)
+            for n, p in self._model.named_parameters()
+            if p.ndim >= 2 and p.shape[0] >= 2 and p.requires_grad and not _lookup(self._model, n)
+        ]
         with torch.no_grad():
             for name, weight in weights[:: -(-len(weights) // MOST_PARAMETERS) or 1]:
                 rows = weight.detach()[:16].flatten(1)[:, :256].float()
                 scale = rows.abs().amax()
                 equal = ((rows[1:] - rows[:1]).abs().amax(1) <= 1e-4 * scale).float().mean()
-                self._deferred.add(torch.stack([equal, rows.sum(), scale]), self._filter_writer(step, name.rpartition(".")[0] or name, rows.shape[0]))
+                self._deferred.add(
+                    torch.stack([equal, rows.sum(), scale]), self._filter_writer(step, name.rpartition(".")[0] or name, rows.shape[0])
+                )
 
     def _filter_writer(self, step: int, layer: str, filters: int) -> Callable[[Numbers], None]:
         def receive(numbers: Numbers) -> None:

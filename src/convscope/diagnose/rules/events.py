@@ -16,7 +16,9 @@ CARRIED = Threshold(3, "steps in a row", "diagnoses.md, row 2: one stale gradien
 STILL = Threshold(5, "steps in a row", "diagnoses.md, row 3")
 MOST = Threshold(0.5, "of the weights", "diagnoses.md, row 3", share=True)
 NEARLY_ALL = Threshold(0.9, "of the weights", "diagnoses.md, row 4", share=True)
-LEARNED_WELL = Threshold(0.25, "of the loss of guessing", "chosen: below it the layers that do not train are plainly good as they are", share=True)
+LEARNED_WELL = Threshold(
+    0.25, "of the loss of guessing", "chosen: below it the layers that do not train are plainly good as they are", share=True
+)
 WRONG_PASSES = Threshold(20, "passes", "chosen: more than a few probing passes; the catalogue's 'an epoch-long pattern'")
 WRONG_SHARE = Threshold(0.5, "of the passes", "chosen: most of them", share=True)
 NEVER_STEPPED = Threshold(50, "backward passes", "chosen: more than gradient accumulation needs before its first step")
@@ -37,13 +39,18 @@ def non_finite(view: RunView) -> Finding | None:
     before = [loss for at, loss in view.losses if at < step]
     evidence += [ev("last finite loss", before[-1])] if before else []
     if where == "input":
-        message = f"The images given to the network at step {step} held values that are not numbers, and everything computed from them is lost."
+        message = (
+            f"The images given to the network at step {step} held values that are not numbers, and everything computed from them is lost."
+        )
         fix = Fix("Look for damaged files, a division by zero or a missing value where images are prepared; skip or repair those images.")
     else:
         name = f"the {where}" if where == "loss" else (f"layer {where}" if not serious else where)
         message = f"At step {step} {name} became infinite or not a number (NaN), and since then the network cannot learn."
         lr = {"lr": rate / 10} if rate > 0 else {}
-        fix = Fix("Train again from the start with a tenth of the learning rate, and limit the size of a step (gradient clipping at 1).", {**lr, "clip": 1.0})
+        fix = Fix(
+            "Train again from the start with a tenth of the learning rate, and limit the size of a step (gradient clipping at 1).",
+            {**lr, "clip": 1.0},
+        )
     return Finding("non_finite", "problem", where, step, message, fix, tuple(evidence), "IEEE 754; pytorch issue 160016")
 
 
@@ -75,9 +82,14 @@ def grads_not_cleared(view: RunView) -> Finding | None:
             "problem",
             carry.subject,
             since,
-            f"The gradients of earlier steps are never set back to zero, so since step {since} every step adds up all the old directions and overshoots.",
+            f"The gradients of earlier steps are never set back to zero, so since step {since} every step adds up all the old directions "
+            "and overshoots.",
             Fix("Call optimizer.zero_grad() once per step, before loss.backward()."),
-            (ev("steps in a row with an old gradient", int(streak)), ev("steps looked at", int(number(carry, "checked", 0))), ev("parameter", carry.subject)),
+            (
+                ev("steps in a row with an old gradient", int(streak)),
+                ev("steps looked at", int(number(carry, "checked", 0))),
+                ev("parameter", carry.subject),
+            ),
             "exact: the gradient is non-zero before the first backward pass after a step",
         )
     return None
@@ -106,9 +118,18 @@ def params_not_in_optimizer(view: RunView) -> Finding | None:
         severity,
         missing.split(", ")[0],
         newest.step,
-        f"{percent(left_out)} of the weights are never updated, because the optimiser was not given them (first among them: {missing or 'unknown'}).",
-        Fix("Create the optimiser after the network is complete and in its final place, with all its weights: Optimizer(model.parameters()).", {"train_all": True}),
-        (ev("weights that the optimiser holds", percent(held)), ev("layers left out", missing), ev("of these still as drawn at random", percent(fresh))),
+        f"{percent(left_out)} of the weights are never updated, because the optimiser was not given them (first among them: "
+        f"{missing or 'unknown'}).",
+        Fix(
+            "Create the optimiser after the network is complete and in its final place, with all its weights: "
+            "Optimizer(model.parameters()).",
+            {"train_all": True},
+        ),
+        (
+            ev("weights that the optimiser holds", percent(held)),
+            ev("layers left out", missing),
+            ev("of these still as drawn at random", percent(fresh)),
+        ),
         "exact: set difference of the network's trainable parameters and the optimisers' groups (TrainCheck)",
     )
 
@@ -139,7 +160,10 @@ def update_no_op(view: RunView) -> Finding | None:
             "",
             0,
             f"The optimiser takes steps, but {percent(share)} of the weights never receive a gradient, so they stay as they are.",
-            Fix("Call loss.backward() before optimizer.step(), and look for detach(), no_grad() or .item() between the network and the loss."),
+            Fix(
+                "Call loss.backward() before optimizer.step(), and look for detach(), no_grad() or .item() between the network and the "
+                "loss."
+            ),
             (ev("weights without a gradient", percent(share)), ev("looks in a row", int(number(updates, "ungraded")))),
             "exact: the gradient is None at the step (TrainCheck)",
         )
@@ -152,8 +176,15 @@ def update_no_op(view: RunView) -> Finding | None:
         layers.split(", ")[0],
         0,
         f"The optimiser takes steps, but {percent(share)} of the weights have not changed at all although there is a gradient for them.",
-        Fix("Check that the optimiser holds the weights of this very network (not of a copy), and that they are not kept in a low precision that rounds small steps away."),
-        (ev("steps looked at without a change", int(number(updates, "still"))), ev("weights that do not move", percent(share)), ev("layers", layers)),
+        Fix(
+            "Check that the optimiser holds the weights of this very network (not of a copy), and that they are not kept in a low "
+            "precision that rounds small steps away."
+        ),
+        (
+            ev("steps looked at without a change", int(number(updates, "still"))),
+            ev("weights that do not move", percent(share)),
+            ev("layers", layers),
+        ),
         "exact: weights before and after the step are equal while the gradient is not zero (TrainCheck)",
     )
 
@@ -180,10 +211,14 @@ def mostly_frozen(view: RunView) -> Finding | None:
         severity,
         str(network.numbers.get("head") or "") if network.numbers.get("head_trainable") is False else "",
         0,
-        f"{percent(frozen)} of the weights are frozen (requires_grad is False), so most of the network stays as it was drawn at random and cannot learn."
+        f"{percent(frozen)} of the weights are frozen (requires_grad is False), so most of the network stays as it was drawn at random "
+        "and cannot learn."
         if network.numbers.get("head_trainable") is not False
         else f"The last layer is frozen (requires_grad is False), and with it {percent(frozen)} of the weights, so the answers cannot be learned.",
-        Fix("Set requires_grad to True for the layers that should learn; check the names that the freezing code selects.", {"train_all": True}),
+        Fix(
+            "Set requires_grad to True for the layers that should learn; check the names that the freezing code selects.",
+            {"train_all": True},
+        ),
         (ev("frozen weights", percent(frozen)), ev("of these still as drawn at random", percent(fresh)), *loss_evidence(outcome)),
         "exact: requires_grad of every parameter (TrainCheck)",
     )
@@ -222,7 +257,11 @@ def _evaluated_in_training_mode(modes: object, as_train: int, evaluated: int, ev
     assert isinstance(modes, Observation)
     since = int(number(modes, "eval_in_train_since", 0))
     leaks = modes.numbers.get("batch_norm_in_train") is True
-    what = "each answer depends on the other images in its batch, and batch normalisation learns from the validation images" if leaks else "dropout still switches off random units"
+    what = (
+        "each answer depends on the other images in its batch, and batch normalisation learns from the validation images"
+        if leaks
+        else "dropout still switches off random units"
+    )
     return Finding(
         "wrong_mode",
         "warning",

@@ -43,9 +43,18 @@ def overfitting(view: RunView) -> Finding | None:
         severity,
         "",
         evaluations[best].step,
-        f"Since step {evaluations[best].step} the network learns the training images by heart: {percent(trained)} of them are right, of new images {percent(validated)}, and the loss on new images rises.",
-        Fix("Use more images or augmentation (random flips and crops), or stop at the best evaluation.", {"augment": True, "weight_decay": 0.01}),
-        (ev("lowest validation loss", losses[best]), ev("validation loss now", losses[-1]), ev("right on training images", percent(trained)), ev("right on validation images", percent(validated))),
+        f"Since step {evaluations[best].step} the network learns the training images by heart: {percent(trained)} of them are right, of "
+        f"new images {percent(validated)}, and the loss on new images rises.",
+        Fix(
+            "Use more images or augmentation (random flips and crops), or stop at the best evaluation.",
+            {"augment": True, "weight_decay": 0.01},
+        ),
+        (
+            ev("lowest validation loss", losses[best]),
+            ev("validation loss now", losses[-1]),
+            ev("right on training images", percent(trained)),
+            ev("right on validation images", percent(validated)),
+        ),
         "SageMaker Overfit; gradsnitch",
     )
 
@@ -77,9 +86,15 @@ def over_regularised(view: RunView) -> Finding | None:
         gated(outcome),
         "weight decay",
         0,
-        f"Weight decay ({short(decay)}) pulls the weights towards zero harder than the images pull them anywhere: they have shrunk to {percent(shrunk)} of their size.",
+        f"Weight decay ({short(decay)}) pulls the weights towards zero harder than the images pull them anywhere: they have shrunk to "
+        f"{percent(shrunk)} of their size.",
         Fix("Lower the weight decay to 0.01 or less.", {"weight_decay": rounded_decay(decay)}),
-        (ev("weight decay", decay), ev("pull of the decay over that of the images", pull), ev("size of the weights now", percent(shrunk)), *loss_evidence(outcome)),
+        (
+            ev("weight decay", decay),
+            ev("pull of the decay over that of the images", pull),
+            ev("size of the weights now", percent(shrunk)),
+            *loss_evidence(outcome),
+        ),
         "TheDeepChecker: overwhelming regularisation",
     )
 

@@ -19,7 +19,11 @@ MIXED = Threshold(0.6, "of the labels' entropy", "diagnoses.md, row 23", share=T
 LEAKED = Threshold(0.02, "of the validation images", "chosen: above the share of natural duplicates in MNIST and Fashion-MNIST")
 ALL_TRAINED_ON = 0.98  # an evaluation on nothing but training images measures the training accuracy, on purpose
 TWICE_IN_BATCH = Threshold(0.5, "of the images", "chosen: sampling with replacement stays below", share=True)
-SECOND_CHOICE = Threshold(1.6, "times the share of pure chance", "chosen: honest mistakes name the label second in over half of the cases, random labels in 1/(C-1)")
+SECOND_CHOICE = Threshold(
+    1.6,
+    "times the share of pure chance",
+    "chosen: honest mistakes name the label second in over half of the cases, random labels in 1/(C-1)",
+)
 NOISY = Threshold(0.1, "of the images", "chosen: a tenth of wrong labels costs accuracy that can be measured")
 WRONG_NEEDED = Threshold(200, "wrong answers", "chosen: the second-choice share is then known to +-0.03")
 
@@ -49,8 +53,12 @@ def input_not_normalised(view: RunView) -> Finding | None:
         severity,
         channel,
         step,
-        f"The images reach the network with mean {short(mean)} and standard deviation {short(std)} instead of about 0 and 1, which makes the first steps far too large or too small.",
-        Fix("Scale the images: subtract the training images' mean and divide by their standard deviation (for bytes, divide by 255 first).", {"normalise": True}),
+        f"The images reach the network with mean {short(mean)} and standard deviation {short(std)} instead of about 0 and 1, which makes "
+        "the first steps far too large or too small.",
+        Fix(
+            "Scale the images: subtract the training images' mean and divide by their standard deviation (for bytes, divide by 255 first).",
+            {"normalise": True},
+        ),
         (ev("mean", mean), ev("standard deviation", std), ev("channel", channel), *loss_evidence(outcome)),
         "diagnoses.md, row 12 (Cockpit, UMLAUT)",
     )
@@ -74,7 +82,8 @@ def _sorted_labels(view: RunView) -> Finding | None:
         "problem" if batch / whole < view.limit(MIXED) / 2 or view.outcome.bad else "warning",
         "training images",
         0,
-        f"The training images come sorted by class: a batch of {size:.0f} images holds far fewer kinds of labels than the whole, so the network learns one class and forgets the others.",
+        f"The training images come sorted by class: a batch of {size:.0f} images holds far fewer kinds of labels than the whole, so the "
+        "network learns one class and forgets the others.",
         Fix("Shuffle the training images in every epoch: DataLoader(..., shuffle=True).", {"shuffle": True}),
         (
             ev("mixture of labels in a batch (entropy)", batch, "nats"),
@@ -95,7 +104,8 @@ def _leak(view: RunView) -> Finding | None:
             "problem" if share > 0.2 else "warning",
             "validation images",
             o.step,
-            f"{percent(share)} of the validation images are also trained on (exactly the same pixels), so the validation result is better than the network.",
+            f"{percent(share)} of the validation images are also trained on (exactly the same pixels), so the validation result is "
+            "better than the network.",
             Fix("Split the images before anything else, and remove duplicates across the two parts."),
             (ev("validation images that are trained on", percent(share)), ev("validation images", int(samples))),
             "exact: equal hashes of sampled pixels",
@@ -150,32 +160,43 @@ def labels_look_random(view: RunView) -> Finding | None:
         "problem",
         "training labels",
         validations[-1].step,
-        f"The network learns the training images by heart ({percent(trained)} right) but is no better than guessing on new ones ({percent(accuracy)}): the labels do not belong to the images.",
+        f"The network learns the training images by heart ({percent(trained)} right) but is no better than guessing on new ones "
+        f"({percent(accuracy)}): the labels do not belong to the images.",
         Fix("Check that images and labels are read in the same order and shuffled together; look at a few pairs."),
-        (ev("right on training images", percent(trained)), ev("right on validation images", percent(accuracy)), ev("right by guessing", percent(chance))),
+        (
+            ev("right on training images", percent(trained)),
+            ev("right on validation images", percent(accuracy)),
+            ev("right by guessing", percent(chance)),
+        ),
         "Zhang et al. 2017: networks fit random labels",
     )
 
 
 def label_noise(view: RunView) -> Finding | None:
     """A part of the labels is wrong at random: the wrong answers' labels are no likelier than any other class."""
-    windows = [o for o in view.seen("fit") if number(o, "wrong", 0) >= view.limit(WRONG_NEEDED) / 4][-6:]
+    late = [o for o in view.seen("fit") if o.step > view.step_count / 2]
+    windows = [o for o in late if number(o, "wrong", 0) >= 10]
     wrong, classes = sum(number(o, "wrong") for o in windows), view.classes or 0
     if classes < 4 or wrong < view.limit(WRONG_NEEDED) or len(windows) < 2:
         return None
     samples = sum(number(o, "samples") for o in windows)
     second = sum(number(o, "second_choice", 0) * number(o, "wrong") for o in windows) / wrong
     share, accuracy = wrong / samples, 1 - wrong / samples
-    if share < view.limit(NOISY) or accuracy < max(0.2, 2 / classes) or second > view.limit(SECOND_CHOICE) / (classes - 1):
+    if share < view.limit(NOISY) or accuracy < max(0.3, 3 / classes) or second > view.limit(SECOND_CHOICE) / (classes - 1):
         return None
     return Finding(
         "label_noise",
         "warning",
         "training labels",
         windows[0].step,
-        f"About {percent(share)} of the training images seem to carry a random label: where the network disagrees, the label is not even its second guess.",
+        f"About {percent(share)} of the training images seem to carry a random label: where the network disagrees, the label is not even "
+        "its second guess.",
         Fix("Look at the images on which network and label disagree most, and correct their labels."),
-        (ev("training images answered otherwise", percent(share)), ev("label is the second guess", percent(second)), ev("by pure chance", percent(1 / (classes - 1)))),
+        (
+            ev("training images answered otherwise", percent(share)),
+            ev("label is the second guess", percent(second)),
+            ev("by pure chance", percent(1 / (classes - 1))),
+        ),
         "derived: a random label is the second choice in 1/(C-1) of the cases",
     )
 

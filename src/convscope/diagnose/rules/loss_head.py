@@ -44,7 +44,8 @@ def softmax_before_cross_entropy(view: RunView) -> Finding | None:
         "problem",
         "",
         seen[0].step,
-        f"The network's answers already are probabilities, but cross_entropy turns them into probabilities once more, so the loss can never fall below {short(floor)}.",
+        "The network's answers already are probabilities, but cross_entropy turns them into probabilities once more, so the loss can "
+        f"never fall below {short(floor)}.",
         Fix("Remove the softmax at the end of the network: cross_entropy wants the raw scores (logits)."),
         (
             ev("greatest distance of a row's sum from 1", max(number(o, "row_sum_gap") for o in seen)),
@@ -67,7 +68,9 @@ def softmax_wrong_dim(view: RunView) -> Finding | None:
     def logarithm(o: Observation, gap: float) -> bool:
         return number(o, "highest") <= gap and number(o, "log_column_gap") <= gap < number(o, "log_gap")
 
-    seen = _agreeing(view, ("cross_entropy", "nll_loss", "mse_loss", "binary_cross_entropy"), lambda o, gap: plain(o, gap) or logarithm(o, gap))
+    seen = _agreeing(
+        view, ("cross_entropy", "nll_loss", "mse_loss", "binary_cross_entropy"), lambda o, gap: plain(o, gap) or logarithm(o, gap)
+    )
     if not seen:
         return None
     return Finding(
@@ -78,7 +81,10 @@ def softmax_wrong_dim(view: RunView) -> Finding | None:
         "The softmax runs over the images of the batch instead of over the classes, so each answer depends on the other images.",
         Fix("Use softmax or log_softmax with dim=1, the axis of the classes (or leave it out before cross_entropy)."),
         (
-            ev("distance of the columns' sums from 1, greatest", min(number(seen[-1], "column_sum_gap"), number(seen[-1], "log_column_gap"))),
+            ev(
+                "distance of the columns' sums from 1, greatest",
+                min(number(seen[-1], "column_sum_gap"), number(seen[-1], "log_column_gap")),
+            ),
             ev("distance of the rows' sums from 1, greatest", number(seen[-1], "row_sum_gap")),
             ev("batches that agree", len(seen)),
         ),
@@ -152,14 +158,16 @@ _MISMATCHES: tuple[tuple[tuple[str, ...], Shape, Severity, str, str], ...] = (
         ("cross_entropy", "nll_loss"),
         _one_output,
         "problem",
-        "The network gives one number per image, but {loss} compares several classes, so the loss is always zero and nothing can be learned.",
+        "The network gives one number per image, but {loss} compares several classes, so the loss is always zero and nothing can be "
+        "learned.",
         "Give the last layer one output per class, or use binary_cross_entropy_with_logits for a yes/no question.",
     ),
     (
         ("nll_loss",),
         _not_log_probabilities,
         "problem",
-        "The loss nll_loss expects logarithms of probabilities but receives something else, so it can be lowered without end and without learning.",
+        "The loss nll_loss expects logarithms of probabilities but receives something else, so it can be lowered without end and "
+        "without learning.",
         "Use cross_entropy on the raw scores, or put log_softmax(dim=1) at the end of the network.",
     ),
     (
@@ -180,7 +188,8 @@ _MISMATCHES: tuple[tuple[tuple[str, ...], Shape, Severity, str, str], ...] = (
         ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"),
         _class_numbers,
         "problem",
-        "The network is asked to output the class's number (0, 1, 2 ...) as if classes were amounts, so it answers with averages of classes.",
+        "The network is asked to output the class's number (0, 1, 2 ...) as if classes were amounts, so it answers with averages of "
+        "classes.",
         "Give the last layer one output per class and use cross_entropy.",
     ),
     (

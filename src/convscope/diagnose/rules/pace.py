@@ -38,7 +38,8 @@ def lr_too_high(view: RunView) -> Finding | None:
         severity,
         "",
         step,
-        f"From step {step} on each step changes the weights by {percent(high)} of their size (0.1 % is usual), so training jumps about instead of settling: the learning rate of {short(rate)} is too high.",
+        f"From step {step} on each step changes the weights by {percent(high)} of their size (0.1 % is usual), so training jumps about "
+        f"instead of settling: the learning rate of {short(rate)} is too high.",
         Fix(f"Train again with a learning rate of about {short(lower)}.", {"lr": lower}),
         (ev("update over weight, median", high), ev("usual", USUAL_RATIO), ev("learning rate", rate), *loss_evidence(outcome)),
         "Karpathy, CS231n: about 1e-3; TheDeepChecker",
@@ -71,7 +72,8 @@ def lr_too_low(view: RunView) -> Finding | None:
         "problem" if outcome.stuck or outcome.now > 0.9 * outcome.start else "warning",
         "",
         0,
-        f"Each step changes the weights by only {percent(typical)} of their size (0.1 % is usual), so training hardly moves: the learning rate of {short(rate)} is too low.",
+        f"Each step changes the weights by only {percent(typical)} of their size (0.1 % is usual), so training hardly moves: the "
+        f"learning rate of {short(rate)} is too low.",
         Fix(f"Train with a learning rate of about {short(higher)}, or let the learning-rate finder choose (lr='auto').", {"lr": higher}),
         (ev("update over weight, median", typical), ev("usual", USUAL_RATIO), ev("learning rate", rate), *loss_evidence(outcome)),
         "Karpathy, CS231n: about 1e-3; TheDeepChecker: 1e-4",
@@ -98,7 +100,13 @@ def lr_schedule_collapsed(view: RunView) -> Finding | None:
     unfinished = outcome.now > 0.3 * outcome.guessing
     if not unfinished:
         return None
-    return _stopped(after[0], f"has fallen below a hundredth of its highest value ({short(top)})", top, outcome_bad=outcome.poor or outcome.bad, share=share)
+    return _stopped(
+        after[0],
+        f"has fallen below a hundredth of its highest value ({short(top)})",
+        top,
+        outcome_bad=outcome.poor or outcome.bad,
+        share=share,
+    )
 
 
 def _stopped(step: int, what: str, top: float, *, outcome_bad: bool, share: float) -> Finding:
@@ -108,7 +116,10 @@ def _stopped(step: int, what: str, top: float, *, outcome_bad: bool, share: floa
         "",
         step,
         f"From step {step} on the learning rate {what}, so the network stopped learning long before the end.",
-        Fix("Check the schedule: it may count epochs but be stepped every batch; 1cycle over the whole run is a safe choice.", {"schedule": "one_cycle"}),
+        Fix(
+            "Check the schedule: it may count epochs but be stepped every batch; 1cycle over the whole run is a safe choice.",
+            {"schedule": "one_cycle"},
+        ),
         (ev("highest learning rate", top), ev("steps with next to none", percent(share))),
         "exact for rates of zero and below; gradsnitch's collapse rule",
     )

@@ -5,6 +5,7 @@ Receives a RunView, returns one Finding or None per rule. All but the first two 
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -16,7 +17,10 @@ from convscope.records import Finding, Fix, LayerStats, Severity
 SAME_FILTERS = Threshold(0.9, "of the filters", "diagnoses.md, row 10: all pairs of the sampled sixteen", share=True)
 LINEAR_PAIRS = Threshold(0.8, "of the pairs", "diagnoses.md, row 11: bottlenecks and separable convolutions stay below", share=True)
 START_LOSS = Threshold(3, "times the loss of guessing", "diagnoses.md, row 13")
-SLOPE = Threshold(1.0, "octaves a layer", "diagnoses.md, row 13; PyTorch's own default falls by 1.3 in plain ReLU networks, so only with the outcome")
+GROWTH = Threshold(1.0, "octaves a layer", "diagnoses.md, row 13")
+SHRINKING = Threshold(
+    2.0, "octaves a layer", "derived: PyTorch's default loses 1.3 an ordinary ReLU layer (gain 1/sqrt(6)) and trains all the same"
+)
 LEAST_DEPTH = Threshold(4, "layers", "diagnoses.md, row 13")
 GRADIENT_RATIO = Threshold(1e-3, "of the last layer's", "AutoTrainer's beta_1")
 FAINT_SIGNAL = Threshold(1e-3, "spread over images in the last activations", "chosen: three decades below what LSUV aims at")
@@ -32,9 +36,33 @@ MEAN_GAP = Threshold(1, "standard deviations", "diagnoses.md, row 9")
 VARIANCE_RATIO = Threshold(4, "", "diagnoses.md, row 9")
 MOMENTUM = (0.01, 0.5)  # diagnoses.md, row 9
 
-RELU_KINDS = frozenset({"relu", "relu6", "relu_", "leaky_relu", "leakyrelu", "prelu", "elu", "selu", "celu", "gelu", "silu", "hardswish", "mish", "softplus", "hardtanh"})
+RELU_KINDS = frozenset(
+    {
+        "relu",
+        "relu6",
+        "relu_",
+        "leaky_relu",
+        "leakyrelu",
+        "prelu",
+        "elu",
+        "selu",
+        "celu",
+        "gelu",
+        "silu",
+        "hardswish",
+        "mish",
+        "softplus",
+        "hardtanh",
+    }
+)
 CUTTING_KINDS = frozenset({"relu", "relu_", "relu6", "threshold"})
-SQUASHING = {"tanh": 2.0, "sigmoid": 3.0, "hardtanh": 1.0, "softsign": 16.0, "logsigmoid": 4.0}  # |x| beyond which the slope is below a tenth (tanh(2) = 0.964, sigmoid(3) = 0.953)
+SQUASHING = {
+    "tanh": 2.0,
+    "sigmoid": 3.0,
+    "hardtanh": 1.0,
+    "softsign": 16.0,
+    "logsigmoid": 4.0,
+}  # |x| beyond which the slope is below a tenth (tanh(2) = 0.964, sigmoid(3) = 0.953)
 
 
 def symmetric_init(view: RunView) -> Finding | None:
@@ -51,9 +79,14 @@ def symmetric_init(view: RunView) -> Finding | None:
             "problem" if newest.numbers.get("still_moving") is True or view.outcome.bad else "warning",
             newest.subject,
             0,
-            f"All filters of layer {newest.subject} began equal and are still equal after {newest.step} steps, so the layer works like a single filter.",
+            f"All filters of layer {newest.subject} began equal and are still equal after {newest.step} steps, so the layer works like a "
+            "single filter.",
             Fix("Draw the weights at random (PyTorch's default, or Kaiming) instead of setting them to one value.", {"init": "kaiming"}),
-            (ev("filters equal to the first", percent(number(newest, "identical"))), ev("layers like this", ", ".join(layers[:5])), ev("step of the last look", newest.step)),
+            (
+                ev("filters equal to the first", percent(number(newest, "identical"))),
+                ev("layers like this", ", ".join(layers[:5])),
+                ev("step of the last look", newest.step),
+            ),
             "exact: equal filters receive equal gradients and never part (TheDeepChecker)",
         )
     return None
@@ -73,7 +106,8 @@ def missing_nonlinearity(view: RunView) -> Finding | None:
         "problem",
         between.split(" and ")[0],
         0,
-        f"There is no activation function between layers {between}{' and other layers' if linear > 1 else ''}, so together they can do no more than a single layer.",
+        f"There is no activation function between layers {between}{' and other layers' if linear > 1 else ''}, so together they can do "
+        "no more than a single layer.",
         Fix("Put an activation function such as ReLU after every layer but the last.", {"activation": "relu"}),
         (ev("pairs of layers", int(pairs)), ev("without an activation between", int(linear)), ev("with one", int(active))),
         "exact: the operations between weighted layers (UMLAUT)",
@@ -101,30 +135,36 @@ def bad_initial_scale(view: RunView) -> Finding | None:
     slope = _slope(stds) if len(stds) >= LEAST_DEPTH.value else 0.0
     high = view.guessing is not None and outcome.start > view.limit(START_LOSS) * outcome.guessing
     faint = bool(stds) and stds[-1] < view.limit(FAINT_SIGNAL)
-    growing, shrinking = slope > view.limit(SLOPE), slope < -view.limit(SLOPE)
+    growing, shrinking = slope > view.limit(GROWTH), slope < -view.limit(SHRINKING)
     huge = bool(stds) and max(stds) > 100 and growing
     if not (high or growing or shrinking or faint):
         return None
     severity: Severity = "note"
     if outcome.bad:
         severity = "problem"
-    elif outcome.poor or (huge and outcome.fair):
+    elif outcome.poor or (huge and outcome.fair) or (high and view.step_count < 200 and outcome.now > outcome.guessing):
         severity = "warning"
-    elif high and view.step_count < 200 and outcome.now > outcome.guessing:
-        severity = "warning"
-    name, record = start[-1] if start else ("", None)
+    name, _record = start[-1] if start else ("", None)
     way = "grows" if growing or (high and not shrinking) else "shrinks"
     if growing or shrinking or faint:
-        message = f"Before the first step the signal {way} from layer to layer ({short(stds[0])} in the first, {short(stds[-1])} in the last), so its size hides what the images differ in."
+        message = (
+            f"Before the first step the signal {way} from layer to layer ({short(stds[0])} in the first, {short(stds[-1])} in the last), "
+            "so its size hides what the images differ in."
+        )
     else:
-        message = f"The first loss is {short(outcome.start)}, where guessing would give {short(outcome.guessing)}: the untrained network is sure of wrong answers, and the first steps must undo that."
+        message = (
+            f"The first loss is {short(outcome.start)}, where guessing would give {short(outcome.guessing)}: the untrained network is "
+            "sure of wrong answers, and the first steps must undo that."
+        )
     return Finding(
         "bad_initial_scale",
         severity,
         name,
         0,
         message,
-        Fix("Draw the weights so that the signal keeps its size (Kaiming for ReLU layers), or add batch normalisation.", {"init": "kaiming"}),
+        Fix(
+            "Draw the weights so that the signal keeps its size (Kaiming for ReLU layers), or add batch normalisation.", {"init": "kaiming"}
+        ),
         (
             ev("first loss", outcome.start),
             ev("loss of guessing", outcome.guessing),
@@ -164,8 +204,13 @@ def vanishing_signal(view: RunView) -> Finding | None:
         severity,
         layers[0],
         0,
-        f"The first layer's gradient is {short(last / first) if first > 0 else 'infinitely many'} times weaker than the last layer's, so the first layers hardly learn.",
-        Fix("Use ReLU between layers, add batch normalisation or skip connections, or draw the weights with Kaiming's rule.", {"norm": True, "init": "kaiming"}),
+        f"The first layer's gradient is {short(last / first)} times weaker than the last layer's, so the first layers hardly learn."
+        if first > 0
+        else "No gradient at all reaches the first layer, so it cannot learn.",
+        Fix(
+            "Use ReLU between layers, add batch normalisation or skip connections, or draw the weights with Kaiming's rule.",
+            {"norm": True, "init": "kaiming"},
+        ),
         (
             ev("gradient over weight, first layer", first),
             ev("gradient over weight, last layer", last),
@@ -201,9 +246,15 @@ def exploding_gradients(view: RunView) -> Finding | None:
         "problem" if outcome.bad else "warning",
         "",
         crowded[0],
-        f"From step {crowded[0]} on the gradient leaps to more than {short(view.limit(JUMP))} times its usual size again and again, and each leap throws the weights off.",
+        f"From step {crowded[0]} on the gradient leaps to more than {short(view.limit(JUMP))} times its usual size again and again, and "
+        "each leap throws the weights off.",
         Fix("Limit the gradient's size (clip_grad_norm_ with 1.0), and lower the learning rate.", change),
-        (ev("leaps", len(jumps)), ev("greatest gradient", max(finite) if finite else None), ev("usual gradient", statistics.median(finite) if finite else None), *loss_evidence(outcome)),
+        (
+            ev("leaps", len(jumps)),
+            ev("greatest gradient", max(finite) if finite else None),
+            ev("usual gradient", statistics.median(finite) if finite else None),
+            *loss_evidence(outcome),
+        ),
         "AutoTrainer; TheDeepChecker; Pascanu et al. 2013",
     )
 
@@ -240,7 +291,8 @@ def activation_collapse_cycles(view: RunView) -> Finding | None:
     count = sum(len(found) for found in teeth.values())
     lr = max((rate for _, rate in view.learning_rates), default=math.nan)
     message = (
-        f"From step {step} on the activations of layer {where} grow, crash to almost nothing and start again, which throws away what was learned."
+        f"From step {step} on the activations of layer {where} grow, crash to almost nothing and start again, which throws away what was "
+        "learned."
         if cycles
         else f"From step {step} on nearly all activations of layer {where} are close to zero, so hardly anything passes through it."
     )
@@ -250,7 +302,10 @@ def activation_collapse_cycles(view: RunView) -> Finding | None:
         where,
         step,
         message,
-        Fix("Lower the learning rate to a tenth, raise it slowly at the start (1cycle), and add batch normalisation.", {"norm": True, "schedule": "one_cycle", **({"lr": lr / 10} if lr > 0 else {})}),
+        Fix(
+            "Lower the learning rate to a tenth, raise it slowly at the start (1cycle), and add batch normalisation.",
+            {"norm": True, "schedule": "one_cycle", **({"lr": lr / 10} if lr > 0 else {})},
+        ),
         (ev("crashes", count), ev("layers that crash", len(teeth)), ev("layers near zero", len(collapsed)), *loss_evidence(outcome)),
         "fastai's colour_dim, lesson notebook 10",
     )
@@ -313,8 +368,12 @@ def dead_units(view: RunView) -> Finding | None:
         severity,
         name,
         since,
-        f"{dead} of the {channels} channels of layer {name} have not been above zero once in {images} images: they pass nothing on and can no longer learn.",
-        Fix("Train again with a third of the learning rate and Kaiming's initial weights, or use LeakyReLU.", {"init": "kaiming", **({"lr": lr / 3} if lr > 0 else {})}),
+        f"{dead} of the {channels} channels of layer {name} have not been above zero once in {images} images: they pass nothing on and "
+        "can no longer learn.",
+        Fix(
+            "Train again with a third of the learning rate and Kaiming's initial weights, or use LeakyReLU.",
+            {"init": "kaiming", **({"lr": lr / 3} if lr > 0 else {})},
+        ),
         (ev("dead channels", dead), ev("channels", channels), ev("images looked at", images), *loss_evidence(outcome)),
         "per channel over at least 2,048 images (SageMaker DeadRelu, TheDeepChecker)",
     )
@@ -334,7 +393,7 @@ def saturated_units(view: RunView) -> Finding | None:
     """Most inputs of a tanh or sigmoid layer lie where its slope is almost zero."""
     outcome, names = view.outcome, list(view.layers)
     worst: tuple[float, str, float] | None = None
-    for before, name in zip(names, names[1:], strict=False):
+    for before, name in itertools.pairwise(names):
         limit = SQUASHING.get(view.layers[name][-1].kind.lower())
         if limit is None:
             continue
@@ -351,8 +410,12 @@ def saturated_units(view: RunView) -> Finding | None:
         gated(outcome),
         name,
         0,
-        f"{percent(share)} of what enters layer {name} lies beyond ±{short(limit)}, where its curve is flat, so those units hardly react and hardly learn.",
-        Fix("Normalise the images, draw smaller weights at the start, lower the learning rate, or use ReLU.", {"norm": True, **({"lr": lr / 10} if lr > 0 else {})}),
+        f"{percent(share)} of what enters layer {name} lies beyond ±{short(limit)}, where its curve is flat, so those units hardly react "
+        "and hardly learn.",
+        Fix(
+            "Normalise the images, draw smaller weights at the start, lower the learning rate, or use ReLU.",
+            {"norm": True, **({"lr": lr / 10} if lr > 0 else {})},
+        ),
         (ev("inputs in the flat part", percent(share)), ev("beyond", limit), *loss_evidence(outcome)),
         "Glorot and Bengio 2010; DeepDiagnosis; TheDeepChecker",
     )
@@ -373,26 +436,44 @@ def batchnorm_unreliable(view: RunView) -> Finding | None:
     odd, by_layer = [], {o.subject: view.seen("batch_norm", o.subject) for o in view.newest("batch_norm")}
     for subject, looks in by_layer.items():
         ripe = [o for o in looks if number(o, "updates", 0) >= 5 / min(0.1, max(number(o, "momentum", 0.1), 1e-9)) and o.step >= 50]
-        far = [o for o in ripe[-2:] if number(o, "mean_gap", 0) > view.limit(MEAN_GAP) or number(o, "variance_ratio", 1) > view.limit(VARIANCE_RATIO)]
+        far = [
+            o
+            for o in ripe[-2:]
+            if number(o, "mean_gap", 0) > view.limit(MEAN_GAP) or number(o, "variance_ratio", 1) > view.limit(VARIANCE_RATIO)
+        ]
         late = [o for o in looks[-2:] if o.step >= 50]
-        slow = [o for o in late if number(o, "momentum", 0.1) < MOMENTUM[0] and (number(o, "mean_gap", 0) > view.limit(MEAN_GAP) or number(o, "variance_ratio", 1) > view.limit(VARIANCE_RATIO))]
+        slow = [
+            o
+            for o in late
+            if number(o, "momentum", 0.1) < MOMENTUM[0]
+            and (number(o, "mean_gap", 0) > view.limit(MEAN_GAP) or number(o, "variance_ratio", 1) > view.limit(VARIANCE_RATIO))
+        ]
         if len(far) >= 2 or len(slow) >= 2:
             odd.append((subject, (far or slow)[-1]))
     jumpy = [o for o in view.newest("batch_norm") if number(o, "momentum", 0.1) > MOMENTUM[1]]
     worse = _validation_gap(view)
     if few:
         o, severity = few[0], "problem" if view.outcome.bad or view.outcome.poor else "warning"
-        message = f"Batch normalisation in layer {o.subject} averages over only {number(o, 'values'):.0f} values per channel, so it mostly adds noise."
+        message = (
+            f"Batch normalisation in layer {o.subject} averages over only {number(o, 'values'):.0f} values per channel, so it mostly "
+            "adds noise."
+        )
         fix = Fix("Use more images per step, or GroupNorm, which does not depend on the batch.", {"batch_size": 32})
         step = o.step
     elif odd and (len(odd) * 2 >= len(by_layer) or worse > 0.05):
         (_, o), severity = odd[0], "problem" if worse > 0.05 else "warning"
-        message = f"In layer {o.subject} the averages that batch normalisation uses for new images are {short(number(o, 'mean_gap'))} standard deviations away from those of the batches."
+        message = (
+            f"In layer {o.subject} the averages that batch normalisation uses for new images are {short(number(o, 'mean_gap'))} standard "
+            "deviations away from those of the batches."
+        )
         fix = Fix("Set the momentum of batch normalisation to 0.1, use more images per step, or train longer before judging.")
         step = o.step
     elif jumpy and worse > 0.05:
         o, severity = jumpy[0], "warning"
-        message = f"In layer {o.subject} batch normalisation remembers almost only the last batch (momentum {short(number(o, 'momentum'))}), so results on new images jump about."
+        message = (
+            f"In layer {o.subject} batch normalisation remembers almost only the last batch (momentum {short(number(o, 'momentum'))}), "
+            "so results on new images jump about."
+        )
         fix = Fix("Set the momentum of batch normalisation to 0.1.")
         step = o.step
     else:

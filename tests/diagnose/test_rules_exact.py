@@ -1,0 +1,260 @@
+"""Exact rules: each fires on the event and stays silent on its harmless twin. Messages are compared whole."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hand_made import FIT, LABELS, MODES, NETWORK, OPTIMIZER, UPDATES, VALIDATION, falling, flat, found, judged, layer, layers, loss_inputs, said, seen, step_records
+
+from convscope.diagnose import diagnose
+
+
+def test_a_run_that_goes_well_has_no_finding() -> None:
+    verdict = judged()
+    assert verdict.verdict == "healthy"
+    assert verdict.findings == ()
+    assert [item.name for item in verdict.not_checked] == ["batchnorm_unreliable"]
+
+
+def test_nan_in_the_images_is_named_before_the_loss() -> None:
+    losses = falling()[:50] + [math.nan] * 10
+    finding = found(judged(seen("non_finite", 50, "input"), losses=losses), "non_finite")
+    assert (finding.severity, finding.where, finding.step) == ("problem", "input", 50)
+    assert finding.message == (
+        "The images given to the network at step 50 held values that are not numbers, and everything computed from them is lost."
+    )
+    assert finding.fix.change is None
+
+
+def test_the_first_layer_with_an_infinite_value_is_named() -> None:
+    losses = falling()[:50] + [math.nan] * 10
+    rows = layers(50) + [layer("1.conv", 50, non_finite=True)]
+    finding = found(judged(losses=losses, rows=rows), "non_finite")
+    assert finding.message == "At step 50 layer 1.conv became infinite or not a number (NaN), and since then the network cannot learn."
+    assert finding.fix.change == {"lr": 0.005, "clip": 1.0}
+
+
+def test_an_overflow_that_mixed_precision_skips_is_silent() -> None:
+    assert said(judged(seen("non_finite", 50, "gradient 0.weight"))) == []
+
+
+def test_gradients_that_are_never_cleared() -> None:
+    carry = seen("gradient_carry", 5, "4.bias", checked=5, carried=5, streak=5, since=1)
+    finding = found(judged(carry), "grads_not_cleared")
+    assert finding.severity == "problem"
+    assert finding.message == (
+        "The gradients of earlier steps are never set back to zero, so since step 1 every step adds up all the old directions and overshoots."
+    )
+    assert finding.fix.text == "Call optimizer.zero_grad() once per step, before loss.backward()."
+
+
+def test_one_stale_gradient_is_no_finding() -> None:
+    assert said(judged(seen("gradient_carry", 250, "4.bias", checked=250, carried=2, streak=2, since=248))) == []
+
+
+def test_found_within_five_steps() -> None:
+    carry = seen("gradient_carry", 4, "4.bias", checked=3, carried=3, streak=3, since=1)
+    assert said(diagnose(step_records(falling(5)), layers(5), [carry])) == ["grads_not_cleared"]
+
+
+@pytest.mark.parametrize(
+    ("change", "losses", "severity"),
+    [
+        ({"held": 0.8, "head_held": False, "missing": "fc", "missing_fresh": 1.0}, falling(), "problem"),
+        ({"held": 0.1, "missing": "0, 3", "missing_fresh": 1.0}, flat(), "problem"),
+        ({"held": 0.0, "foreign": 1.0, "missing": "0, 3", "missing_fresh": 0.0}, falling(), "problem"),
+        ({"held": 0.1, "missing": "0, 3", "missing_fresh": 0.0}, falling(), "note"),  # the head of a trained network is trained
+    ],
+)
+def test_weights_that_no_optimiser_holds(change: dict[str, object], losses: list[float], severity: str) -> None:
+    finding = found(judged(seen("optimizer", 0, "0", **{**OPTIMIZER, **change}), losses=losses), "params_not_in_optimizer")
+    assert finding.severity == severity
+
+
+def test_the_message_about_weights_that_no_optimiser_holds() -> None:
+    optimizer = seen("optimizer", 0, "0", **{**OPTIMIZER, "held": 0.75, "head_held": False, "missing": "fc", "missing_fresh": 1.0})
+    assert found(judged(optimizer), "params_not_in_optimizer").message == (
+        "25 % of the weights are never updated, because the optimiser was not given them (first among them: fc)."
+    )
+
+
+def test_steps_that_change_nothing() -> None:
+    finding = found(judged(seen("updates", 8, **{**UPDATES, "still": 6, "still_share": 1.0, "still_layers": "0, 3"})), "update_no_op")
+    assert finding.message == "The optimiser takes steps, but 100 % of the weights have not changed at all although there is a gradient for them."
+
+
+def test_an_optimiser_that_never_steps() -> None:
+    verdict = diagnose([], layers(1), [seen("modes", 0, **{**MODES, "train_passes": 60})])
+    assert found(verdict, "update_no_op").message == "After 60 batches no optimiser has taken a step, so the weights are still those of the start."
+    assert diagnose([], layers(1), [seen("modes", 0, **{**MODES, "train_passes": 10})]).verdict == "too_early"
+
+
+def test_steps_without_gradients() -> None:
+    finding = found(judged(seen("updates", 8, **{**UPDATES, "ungraded": 6, "no_gradient": 1.0})), "update_no_op")
+    assert finding.message == "The optimiser takes steps, but 100 % of the weights never receive a gradient, so they stay as they are."
+
+
+def test_a_frozen_head_is_a_problem_and_a_frozen_trained_backbone_is_not() -> None:
+    head = seen("network", **{**NETWORK, "trainable": 200, "head_trainable": False, "frozen_fresh": 1.0})
+    assert found(judged(head), "mostly_frozen").severity == "problem"
+    backbone = seen("network", **{**NETWORK, "trainable": 3000, "frozen_fresh": 0.0})
+    assert said(judged(backbone)) == []
+    random_backbone = seen("network", **{**NETWORK, "trainable": 3000, "frozen_fresh": 1.0})
+    finding = found(judged(random_backbone, losses=[2.3 - step / 400 for step in range(300)]), "mostly_frozen")
+    assert finding.message == (
+        "90 % of the weights are frozen (requires_grad is False), so most of the network stays as it was drawn at random and cannot learn."
+    )
+
+
+def test_training_in_evaluation_mode() -> None:
+    network = seen("network", **{**NETWORK, "batch_norms": 4})
+    modes = seen("modes", 250, **{**MODES, "train_in_eval": 170, "train_in_eval_streak": 170, "train_in_eval_since": 80})
+    finding = found(judged(network, modes), "wrong_mode")
+    assert finding.severity == "problem"
+    assert finding.message == (
+        "Since step 80 the network trains in evaluation mode, so batch normalisation does not use the batch's own statistics."
+    )
+
+
+def test_validating_in_training_mode() -> None:
+    modes = seen("modes", 250, **{**MODES, "eval_in_train": 8, "eval_in_train_since": 80, "batch_norm_in_train": True})
+    finding = found(judged(modes), "wrong_mode")
+    assert finding.severity == "warning"
+    assert finding.message == (
+        "Validation runs in training mode (8 of 8 passes), so each answer depends on the other images in its batch, and batch normalisation "
+        "learns from the validation images."
+    )
+
+
+PROBABILITIES = {"row_sum_gap": 1e-7, "lowest": 0.0, "highest": 0.9, "log_gap": 10.0}
+
+
+def test_softmax_before_cross_entropy() -> None:
+    finding = found(judged(*loss_inputs(**PROBABILITIES)), "softmax_before_cross_entropy")
+    assert finding.message == (
+        "The network's answers already are probabilities, but cross_entropy turns them into probabilities once more, so the loss can never "
+        "fall below 1.46."
+    )
+
+
+def test_log_probabilities_into_cross_entropy_are_harmless() -> None:
+    assert said(judged(*loss_inputs(log_gap=1e-6, lowest=-9.0, highest=-0.01))) == []
+
+
+def test_probabilities_with_a_loss_that_wants_them_are_fine() -> None:
+    assert said(judged(*loss_inputs("mse_loss", target="probability", same_shape=True, **PROBABILITIES))) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("cross_entropy", {"column_sum_gap": 1e-7, "lowest": 0.0, "highest": 0.9}),
+        ("nll_loss", {"log_column_gap": 1e-7, "lowest": -9.0, "highest": -0.1}),
+    ],
+)
+def test_softmax_over_the_batch(name: str, change: dict[str, float]) -> None:
+    verdict = judged(*loss_inputs(name, **change))
+    assert said(verdict) == ["softmax_wrong_dim"]
+    assert verdict.findings[0].message == (
+        "The softmax runs over the images of the batch instead of over the classes, so each answer depends on the other images."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (
+            "nll_loss",
+            {},
+            "The loss nll_loss expects logarithms of probabilities but receives something else, so it can be lowered without end and without learning.",
+        ),
+        (
+            "cross_entropy",
+            {"classes": 1},
+            "The network gives one number per image, but cross_entropy compares several classes, so the loss is always zero and nothing can be learned.",
+        ),
+        (
+            "mse_loss",
+            {"classes": 1, "target": "real", "shapes": "32 × 1 and 32"},
+            "Answers and labels have different shapes (32 × 1 and 32), so mse_loss compares every answer with every image's label.",
+        ),
+        (
+            "mse_loss",
+            {"classes": 1, "target": "whole", "same_shape": True},
+            "The network is asked to output the class's number (0, 1, 2 ...) as if classes were amounts, so it answers with averages of classes.",
+        ),
+        (
+            "binary_cross_entropy_with_logits",
+            {"lowest": 0.1, "highest": 0.9, "target": "real", "target_highest": 1.0, "same_shape": True},
+            "The network's answers already lie between 0 and 1, but binary_cross_entropy_with_logits squeezes them into 0..1 once more, so it can "
+            "never be sure.",
+        ),
+        (
+            "cross_entropy",
+            {"lowest": 0.0, "highest": 5.0, "zeros": 0.5},
+            "No score is ever negative and 50 % are exactly zero: an activation function (ReLU) cuts the scores off before cross_entropy.",
+        ),
+    ],
+)
+def test_a_loss_that_does_not_fit(name: str, change: dict[str, object], message: str) -> None:
+    assert found(judged(*loss_inputs(name, **change)), "loss_output_mismatch").message == message
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("binary_cross_entropy_with_logits", {"target": "whole", "target_highest": 1.0, "same_shape": True}),
+        ("mse_loss", {"target": "probability", "same_shape": True}),
+        ("nll_loss", {"log_gap": 1e-7, "lowest": -9.0, "highest": -0.1}),
+    ],
+)
+def test_a_loss_that_fits(name: str, change: dict[str, object]) -> None:
+    assert said(judged(*loss_inputs(name, **change))) == []
+
+
+def test_equal_filters_that_stay_equal() -> None:
+    looks = [seen("filters", step, "1.conv", identical=1.0, filters=16, still_moving=step > 0) for step in (0, 20)]
+    assert found(judged(*looks), "symmetric_init").message == (
+        "All filters of layer 1.conv began equal and are still equal after 20 steps, so the layer works like a single filter."
+    )
+
+
+def test_a_zero_head_that_parts_is_fine() -> None:
+    looks = [seen("filters", 0, "head", identical=1.0, filters=10, still_moving=False), seen("filters", 20, "head", identical=0.0, filters=10, still_moving=True)]
+    assert said(judged(*looks)) == []
+
+
+def test_layers_without_an_activation_between() -> None:
+    network = seen("network", **{**NETWORK, "linear_pairs": 4, "active_pairs": 0, "linear_pair": "0 and 3"})
+    assert found(judged(network), "missing_nonlinearity").message == (
+        "There is no activation function between layers 0 and 3 and other layers, so together they can do no more than a single layer."
+    )
+    bottleneck = seen("network", **{**NETWORK, "pairs": 12, "linear_pairs": 4, "active_pairs": 8, "linear_pair": "0 and 3"})
+    assert said(judged(bottleneck)) == []
+
+
+def test_images_sorted_by_class() -> None:
+    finding = found(judged(seen("labels", 50, **{**LABELS, "batch_entropy": 0.2})), "data_order_or_leak")
+    assert finding.severity == "problem"
+    assert finding.message == (
+        "The training images come sorted by class: a batch of 32 images holds far fewer kinds of labels than the whole, so the network learns "
+        "one class and forgets the others."
+    )
+
+
+def test_validation_images_that_are_trained_on() -> None:
+    finding = found(judged(seen("validation", 100, **{**VALIDATION, "in_training": 0.3})), "data_order_or_leak")
+    assert finding.message == (
+        "30 % of the validation images are also trained on (exactly the same pixels), so the validation result is better than the network."
+    )
+    training_accuracy = seen("validation", 100, **{**VALIDATION, "in_training": 1.0})
+    assert said(judged(training_accuracy)) == []
+
+
+def test_labels_learned_by_heart() -> None:
+    verdict = judged(seen("fit", 250, **{**FIT, "accuracy": 0.8}), seen("validation", 250, **{**VALIDATION, "accuracy": 0.11, "loss": 4.0}))
+    assert found(verdict, "labels_look_random").message == (
+        "The network learns the training images by heart (80 % right) but is no better than guessing on new ones (11 %): the labels do not "
+        "belong to the images."
+    )
