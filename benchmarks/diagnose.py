@@ -1,16 +1,15 @@
 """The diagnosis benchmark: run planted faults, twins and healthy controls; score the verdicts.
 
     python benchmarks/diagnose.py run --work DIR [--repeats 4] [--minutes 60]     resumable; two processes, one thread each
-    python benchmarks/diagnose.py score --work DIR [--scale 2] [--list]           rules are asked again on the kept records, nothing is trained
+    python benchmarks/diagnose.py score --work DIR [--scale 2] [--list]           rules are asked again on the kept logs, nothing is trained
 
-Each finished run is one line of DIR/runs.jsonl, its records one compressed file in DIR/records. A run without its twin is not scored.
+Each finished run is one line of DIR/runs.jsonl, its log one file in DIR/logs. A run without its twin is not scored.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import gzip
 import hashlib
 import json
 import multiprocessing
@@ -37,35 +36,17 @@ def identity(settings: Settings) -> str:
     return hashlib.sha256(json.dumps(dataclasses.asdict(settings), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def watched(program: Program) -> Records:
-    """Train under the watcher and return what it recorded."""
-    from convscope.runlog import RunLog
-    from convscope.watch.recording import Recording
-
-    log = RunLog.create()
+def watched(program: Program, path: Path) -> None:
+    """Train under the watcher, which writes its log to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log = RunLog.create(path)
     recording = Recording({"": program.model}, log)
     recording.open()
     try:
         train(program)
     finally:
         recording.close()
-    return log.steps(), [record for records in log.layers().values() for record in records], log.observations()
-
-
-def keep(records: Records, path: Path) -> None:
-    """Write records to a compressed file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(json.dumps([to_json(part) for part in records]).encode(), 3))
-
-
-def kept(path: Path) -> Records:
-    """Read them again."""
-    steps, layers, observations = json.loads(gzip.decompress(path.read_bytes()))
-    return (
-        [from_json(StepRecord, one) for one in steps],
-        [from_json(LayerStats, one) for one in layers],
-        [from_json(Observation, one) for one in observations],
-    )
+        log.close()
 
 
 def one_run(task: tuple[str, Settings, str, bool]) -> dict[str, Any]:
@@ -79,8 +60,7 @@ def one_run(task: tuple[str, Settings, str, bool]) -> dict[str, Any]:
         program = build(settings)
         torch.manual_seed(settings.seed + 1)
         if watch:
-            records = watched(program)
-            keep(records, Path(work) / "records" / f"{name}.json.gz")
+            watched(program, Path(work) / "logs" / f"{name}.sqlite")
         else:
             train(program)
         return {"key": key, "id": name, "watched": watch, "accuracy": accuracy(program), "seconds": round(time.perf_counter() - started, 2)}

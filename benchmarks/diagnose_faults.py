@@ -17,6 +17,7 @@ from diagnose_programs import TUNED, Settings
 
 STRENGTHS = ("blatant", "medium", "subtle")
 ARCHITECTURES = ("plain5", "lenet", "vgg8", "resnet9")
+SHALLOW = ("plain5", "lenet")  # drawn twice as often as the deep ones, which take three times as long
 DATA = ("mnist", "fashion", "textures")
 UNSTABLE = frozenset({"lr_too_high", "exploding_gradients", "activation_collapse_cycles", "dead_units", "non_finite"})
 SCALE = UNSTABLE | {"bad_initial_scale", "vanishing_signal", "saturated_units"}
@@ -220,7 +221,12 @@ def _apply(settings: Settings, change: dict[str, Any]) -> Settings:
     return dataclasses.replace(settings, **values)
 
 
-def plan(repeats: int = 4, seeds: int = 3) -> Iterator[Case]:
+def _options(architectures: tuple[str, ...], seeds: int) -> list[tuple[str, str, str, int]]:
+    often = [arch for arch in architectures for _ in range(2 if arch in SHALLOW else 1)]
+    return list(itertools.product(often, DATA, ("sgd", "adam"), range(seeds)))
+
+
+def plan(repeats: int = 4, seeds: int = 2) -> Iterator[Case]:
     """All runs in a fixed shuffled order, so that any beginning of the list is a fair sample of it.
 
     Args:
@@ -231,7 +237,7 @@ def plan(repeats: int = 4, seeds: int = 3) -> Iterator[Case]:
     cases: list[Case] = []
     for fault in FAULTS:
         for strength, recipe in zip(STRENGTHS, fault.recipes, strict=True):
-            options = list(itertools.product(fault.architectures, DATA, ("sgd", "adam"), range(seeds)))
+            options = _options(fault.architectures, seeds)
             for arch, data, optimizer, seed in draw.sample(options, repeats):
                 base = _apply(_base(arch, data, optimizer, seed), fault.base)
                 settings = _apply(base, recipe)
@@ -240,8 +246,8 @@ def plan(repeats: int = 4, seeds: int = 3) -> Iterator[Case]:
                     Case(f"{fault.name}/{strength}/{arch}-{data}-{settings.optimizer}-{seed}", fault.name, strength, settings, twin)
                 )
     for kind, change in HEALTHY.items():
-        options = list(itertools.product(ARCHITECTURES, DATA, ("sgd", "adam"), range(seeds)))
-        count = len(options) // 3 if kind == "base" else repeats + 1
+        options = _options(ARCHITECTURES, seeds)
+        count = 24 if kind == "base" else repeats + 1
         for arch, data, optimizer, seed in draw.sample(options, count):
             if kind in ("frozen_backbone", "head_only") and arch == "lenet":
                 arch = "plain5"

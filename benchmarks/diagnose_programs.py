@@ -45,7 +45,7 @@ class Settings:
     seed: int = 0
     lr: float = 0.0  # 0: the tuned value of arch and optimiser
     batch_size: int = 32
-    train_images: int = 2560
+    train_images: int = 2240
     epochs: int = 3
     schedule: str = "constant"  # constant, one_cycle, warmup, cosine, decay:<gamma per step>, zero:<step>, negative:<step>
     activation: str = "relu"
@@ -400,7 +400,7 @@ def build(s: Settings) -> Program:
     """Load data and draw the network of a run; everything follows from the settings."""
     torch.manual_seed(s.seed)
     generator = torch.Generator().manual_seed(s.seed + 77)
-    train_x, train_y, valid_x, valid_y = load(s.data, max(s.train_images, 2560), s.seed)
+    train_x, train_y, valid_x, valid_y = load(s.data, max(s.train_images, 2240), s.seed)
     train_x, train_y = train_x[: s.train_images], train_y[: s.train_images]
     if s.arch in ("vgg8", "resnet9"):
         train_x, valid_x = (F.interpolate(x.float(), SMALL_SIDE, mode="area").to(torch.uint8) for x in (train_x, valid_x))

@@ -1,0 +1,221 @@
+"""Statistical rules: unusual figures with a bad outcome are found, the same figures with a good outcome raise no warning."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hand_made import (
+    BATCH_NORM,
+    CHANNEL,
+    FIT,
+    IDENTITY,
+    NETWORK,
+    OPTIMIZER,
+    STEPS,
+    VALIDATION,
+    falling,
+    flat,
+    found,
+    judged,
+    layer,
+    layers,
+    said,
+    seen,
+)
+
+from convscope.records import Histogram, LayerStats
+
+
+def test_raw_bytes_as_input() -> None:
+    channel = seen("input", 0, "channel 0", **{**CHANNEL, "mean": 33.0, "std": 78.0})
+    finding = found(judged(channel, losses=flat()), "input_not_normalised")
+    assert finding.severity == "problem"
+    assert finding.message == (
+        "The images reach the network with mean 33 and standard deviation 78 instead of about 0 and 1, which makes the first steps far too "
+        "large or too small."
+    )
+    assert finding.fix.change == {"normalise": True}
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.13, 0.31), (0.47, 0.25), (-2.0, 1.1), (0.0, 4.0)])
+def test_unit_and_imagenet_scales_are_fine_even_in_a_bad_run(mean: float, std: float) -> None:
+    channel = seen("input", 0, "channel 0", **{**CHANNEL, "mean": mean, "std": std})
+    assert "input_not_normalised" not in said(judged(channel, losses=flat()))
+
+
+def test_bytes_into_a_network_that_normalises_inside_are_fine() -> None:
+    channel = seen("input", 0, "channel 0", **{**CHANNEL, "mean": 33.0, "std": 78.0, "normalised_inside": True})
+    assert said(judged(channel)) == []
+
+
+def growing_layers(factor: float, first_steps: int = STEPS) -> list[LayerStats]:
+    return [layer(f"{at}.conv", step, std=factor**at) for step in range(first_steps) for at in range(5)]
+
+
+def test_a_signal_that_grows_with_depth() -> None:
+    finding = found(judged(losses=flat(level=9.0), rows=growing_layers(4.0)), "bad_initial_scale")
+    assert finding.severity == "problem"
+    assert finding.message == (
+        "Before the first step the signal grows from layer to layer (1 in the first, 256 in the last), so its size hides what the images differ in."
+    )
+
+
+def test_the_default_initialisation_of_plain_networks_is_fine() -> None:
+    assert said(judged(rows=growing_layers(0.41))) == []
+
+
+def test_vanishing_gradients() -> None:
+    rows = [layer(f"{at}.conv", step, gradient_rms=10.0 ** (at * 2 - 8), update_ratio=10.0 ** (at - 6)) for step in range(STEPS) for at in range(4)]
+    finding = found(judged(losses=flat(), rows=rows), "vanishing_signal")
+    assert finding.message == "The first layer's gradient is 1000000 times weaker than the last layer's, so the first layers hardly learn."
+    assert "vanishing_signal" not in said(judged(rows=rows))
+
+
+def test_gradients_that_leap() -> None:
+    norms = [50.0 if step % 5 == 0 and step > 30 else 1.0 for step in range(STEPS)]
+    finding = found(judged(losses=flat(level=4.0), norms=norms), "exploding_gradients")
+    assert finding.step == 35
+    assert finding.message == (
+        "From step 35 on the gradient leaps to more than 20 times its usual size again and again, and each leap throws the weights off."
+    )
+    assert said(judged(norms=norms)) == []
+
+
+def test_a_single_spike_that_recovers_is_fine() -> None:
+    losses = falling()
+    losses[100:105] = [6.0, 5.0, 4.0, 2.0, 1.5]
+    norms = [100.0 if step == 100 else 1.0 for step in range(STEPS)]
+    assert said(judged(losses=losses, norms=norms)) == []
+
+
+def test_activations_that_grow_and_crash() -> None:
+    rows = [layer(f"{at}.conv", step, std=0.1 * 1.1 ** (step % 40)) for step in range(STEPS) for at in range(3)]
+    finding = found(judged(losses=flat(), rows=rows), "activation_collapse_cycles")
+    assert finding.step == 40
+    assert finding.message == (
+        "From step 40 on the activations of layer 0.conv grow, crash to almost nothing and start again, which throws away what was learned."
+    )
+    assert said(judged(rows=rows)) == []
+
+
+def test_dead_channels() -> None:
+    rows = layers()
+    rows = [r if r.layer != "1.act" else layer("1.act", r.first_step, "ReLU", weighted=False, positive=b"\x01") for r in rows]
+    finding = found(judged(losses=flat(), rows=rows), "dead_units")
+    assert finding.message == (
+        "7 of the 8 channels of layer 1.act have not been above zero once in 2048 images: they pass nothing on and can no longer learn."
+    )
+    assert said(judged(rows=rows)) == []
+
+
+def test_sparse_activations_are_not_dead() -> None:
+    rows = [layer(r.layer, r.first_step, r.kind, zero_count=750, near_zero_count=800) for r in layers()]
+    assert said(judged(rows=rows)) == []
+
+
+def test_saturated_tanh() -> None:
+    rows = [
+        one
+        for step in range(STEPS)
+        for one in (layer("0.conv", step, histogram=Histogram(257, (1000,))), layer("0.act", step, "Tanh", weighted=False), layer("1.conv", step))
+    ]
+    finding = found(judged(losses=flat(), rows=rows), "saturated_units")
+    assert finding.message == (
+        "100 % of what enters layer 0.act lies beyond ±2, where its curve is flat, so those units hardly react and hardly learn."
+    )
+    assert said(judged(rows=rows)) == []
+
+
+def test_steps_that_are_too_large() -> None:
+    finding = found(judged(losses=flat(level=5.0), rows=layers(update_ratio=0.05)), "lr_too_high")
+    assert finding.message == (
+        "From step 0 on each step changes the weights by 5 % of their size (0.1 % is usual), so training jumps about instead of settling: the "
+        "learning rate of 0.05 is too high."
+    )
+    assert finding.fix.change == {"lr": 0.001}
+    assert said(judged(rows=layers(update_ratio=0.05))) == []
+
+
+def test_steps_that_are_too_small() -> None:
+    creeping = [2.3 - step * 1e-4 for step in range(STEPS)]
+    finding = found(judged(losses=creeping, rows=layers(update_ratio=1e-6), lr=1e-5), "lr_too_low")
+    assert finding.message == (
+        "Each step changes the weights by only 0.0001 % of their size (0.1 % is usual), so training hardly moves: the learning rate of 1e-05 is "
+        "too low."
+    )
+    assert finding.fix.change == {"lr": 0.01}
+
+
+def test_a_converged_run_with_tiny_steps_is_fine() -> None:
+    assert said(judged(losses=[0.01] * 10 + [0.005] * 290, rows=layers(update_ratio=1e-6))) == []
+
+
+def test_a_learning_rate_that_is_gone() -> None:
+    rates = [0.05 * 0.8**step for step in range(STEPS)]
+    finding = found(judged(losses=[2.3 - min(step, 20) * 0.02 for step in range(STEPS)], lr=rates), "lr_schedule_collapsed")
+    assert finding.message == (
+        "From step 21 on the learning rate has fallen below a hundredth of its highest value (0.05), so the network stopped learning long before "
+        "the end."
+    )
+
+
+def test_a_cosine_that_ends_near_zero_is_fine() -> None:
+    assert said(judged(lr=[0.05 * (1 + math.cos(math.pi * step / STEPS)) / 2 for step in range(STEPS)])) == []
+
+
+def test_random_labels_in_a_part_of_the_images() -> None:
+    fits = [seen("fit", step, **{**FIT, "samples": 300, "accuracy": 0.6, "wrong": 120, "second_choice": 0.12}) for step in (200, 220, 250)]
+    finding = found(judged(*fits, losses=[2.3 - min(1.0, step / 200) for step in range(STEPS)]), "label_noise")
+    assert finding.message == (
+        "About 40 % of the training images seem to carry a random label: where the network disagrees, the label is not even its second guess."
+    )
+    honest = [seen("fit", step, **{**FIT, "samples": 300, "accuracy": 0.6, "wrong": 120, "second_choice": 0.5}) for step in (200, 220, 250)]
+    assert said(judged(*honest)) == []
+
+
+def test_learning_by_heart() -> None:
+    losses = [0.9, 0.8, 1.0, 1.3, 1.6]
+    rows = [seen("validation", 60 * at, **{**VALIDATION, "loss": loss, "accuracy": 0.7}) for at, loss in enumerate(losses, 1)]
+    finding = found(judged(*rows, seen("fit", 250, **{**FIT, "accuracy": 1.0})), "overfitting")
+    assert finding.message == (
+        "Since step 120 the network learns the training images by heart: 100 % of them are right, of new images 70 %, and the loss on new images "
+        "rises."
+    )
+
+
+def test_a_small_rise_of_the_validation_loss_is_at_most_a_note() -> None:
+    rows = [seen("validation", 60 * at, **{**VALIDATION, "loss": loss, "accuracy": 0.99}) for at, loss in enumerate([0.03, 0.034, 0.035, 0.036], 1)]
+    assert said(judged(*rows, seen("fit", 250, **{**FIT, "accuracy": 1.0}))) == []
+
+
+def test_dropout_that_leaves_nothing() -> None:
+    finding = found(judged(seen("network", **{**NETWORK, "dropouts": 1, "dropout": 0.95}), losses=flat()), "over_regularised")
+    assert finding.message == "Dropout switches off 95 % of the units in every step, so the rest can hardly learn anything."
+    assert said(judged(seen("network", **{**NETWORK, "dropouts": 1, "dropout": 0.95}))) == []
+
+
+def test_weight_decay_that_outweighs_the_images() -> None:
+    rows = [layer(f"{at}.conv", step, weight_rms=0.1 * 0.99**step, gradient_rms=1e-4) for step in range(STEPS) for at in range(3)]
+    finding = found(judged(seen("optimizer", 0, "0", **{**OPTIMIZER, "weight_decay": 0.3}), losses=flat(), rows=rows), "over_regularised")
+    assert finding.where == "weight decay"
+
+
+def test_always_the_same_answer() -> None:
+    looks = [seen("validation", step, **{**VALIDATION, "largest_answer": 1.0, "accuracy": 0.1}) for step in (150, 300)]
+    assert found(judged(*looks, losses=flat()), "one_class").message == (
+        "The network gives the same answer for 100 % of the images, although only 11 % have that label."
+    )
+
+
+def test_batch_norm_over_too_few_values() -> None:
+    few = seen("batch_norm", 100, "1.bn", **{**BATCH_NORM, "values": 2})
+    assert found(judged(few), "batchnorm_unreliable").message == (
+        "Batch normalisation in layer 1.bn averages over only 2 values per channel, so it mostly adds noise."
+    )
+    assert said(judged(seen("batch_norm", 100, "1.bn", **BATCH_NORM))) == []
+
+
+def test_batches_that_repeat() -> None:
+    finding = found(judged(seen("identity", 250, **{**IDENTITY, "duplicates": 0.75})), "data_order_or_leak")
+    assert finding.message == "The same images come again at once (75 % of them), as when loading processes share one random seed."

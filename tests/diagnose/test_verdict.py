@@ -1,0 +1,115 @@
+"""The verdict: order and causes, "too early", what was not checked, JSON, and rules as pure functions."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hand_made import CHANNEL, falling, flat, healthy_observations, judged, layers, loss_inputs, said, seen, step_records
+
+from convscope.diagnose import NAMES, RULES, diagnose, diagnose_log, verdict_to_json
+from convscope.diagnose.changes import MENU, check_change, rounded
+from convscope.diagnose.observations import BY_NAME, scheduled
+from convscope.diagnose.ranking import EXPLAINS, ORDER
+from convscope.errors import UnknownNameError
+from convscope.runlog import RunLog
+
+RAW = seen("input", 0, "channel 0", **{**CHANNEL, "mean": 33.0, "std": 78.0})
+
+
+def test_the_catalogue_has_28_names_each_with_a_rule_a_place_and_consequences() -> None:
+    assert len(NAMES) == len(set(NAMES)) == 28
+    assert set(NAMES) == set(ORDER) == set(EXPLAINS)
+    place = {name: at for at, name in enumerate(ORDER)}
+    assert all(set(consequences) <= set(NAMES) for consequences in EXPLAINS.values())
+    assert place["input_not_normalised"] < place["bad_initial_scale"] < place["lr_too_high"] < place["dead_units"] < place["one_class"]
+
+
+def test_every_need_is_a_kind_of_observation_or_a_record() -> None:
+    for rule in RULES:
+        assert all(need in BY_NAME or need in ("loss", "layers", "learning rate", "gradient norm") for need in rule.needs)
+
+
+def test_a_consequence_follows_its_cause() -> None:
+    verdict = judged(RAW, losses=flat(level=5.0), rows=layers(update_ratio=0.05))
+    assert [(finding.name, finding.cause) for finding in verdict.findings] == [
+        ("input_not_normalised", None),
+        ("lr_too_high", "input_not_normalised"),
+    ]
+
+
+def test_a_short_run_is_too_early_to_judge() -> None:
+    verdict = diagnose(step_records(flat(10)), layers(10), healthy_observations())
+    assert (verdict.verdict, verdict.steps, verdict.findings) == ("too_early", 10, ())
+
+
+def test_an_exact_event_is_a_problem_even_in_a_short_run() -> None:
+    observations = [o for o in healthy_observations() if o.kind != "loss_input"] + loss_inputs(row_sum_gap=0.0, lowest=0.0, highest=0.9)
+    verdict = diagnose(step_records(flat(10)), layers(10), observations)
+    assert (verdict.verdict, said(verdict)) == ("problem", ["softmax_before_cross_entropy"])
+
+
+def test_what_could_not_be_seen_is_said() -> None:
+    verdict = diagnose(step_records(falling()), layers(), [])
+    reasons = {item.name: item.why for item in verdict.not_checked}
+    assert reasons["softmax_before_cross_entropy"] == (
+        "the loss was not computed by a function of torch.nn.functional or a module of torch.nn, so its input could not be seen"
+    )
+    assert "lr_too_high" not in reasons
+
+
+def test_a_rule_can_be_switched_off() -> None:
+    verdict = diagnose(step_records(flat(level=5.0)), layers(), [RAW], ignore=["input_not_normalised"])
+    assert "input_not_normalised" not in said(verdict)
+    assert ("input_not_normalised", "it was switched off (--ignore)") in [(item.name, item.why) for item in verdict.not_checked]
+
+
+def test_a_rule_that_does_not_exist() -> None:
+    with pytest.raises(UnknownNameError, match=r"There is no rule 'lr_to_high'\. Did you mean 'lr_too_high'"):
+        diagnose([], [], ignore=["lr_to_high"])
+
+
+def test_the_json_object() -> None:
+    value = json.loads(json.dumps(verdict_to_json(judged(RAW, losses=flat(level=5.0))), allow_nan=False))
+    assert list(value) == ["schema", "verdict", "steps", "findings", "not_checked"]
+    assert (value["schema"], value["verdict"], value["steps"]) == (1, "problem", 300)
+    assert set(value["findings"][0]) == {"name", "severity", "where", "step", "message", "fix", "evidence", "source", "cause"}
+    assert set(value["findings"][0]["fix"]) == {"text", "change"}
+
+
+def test_the_same_records_give_the_same_verdict_from_memory_and_from_a_log() -> None:
+    log = RunLog.create()
+    for step in step_records(flat(level=5.0)):
+        log.step(step)
+    for record in layers():
+        log.layer(record)
+    for observation in [*healthy_observations(), RAW]:
+        log.observe(observation)
+    assert diagnose_log(log) == diagnose(log.steps(), log.layers(), log.observations())
+    assert said(diagnose_log(log)) == ["input_not_normalised"]
+
+
+def test_an_empty_run() -> None:
+    assert diagnose([], []).verdict == "too_early"
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_thresholds_can_be_scaled(scale: float) -> None:
+    assert diagnose(step_records(falling()), layers(), healthy_observations(), scale=scale).verdict in ("healthy", "note", "warning", "problem")
+
+
+def test_changes_are_on_the_menu() -> None:
+    assert check_change({"lr": 0.1, "norm": True}) == {"lr": 0.1, "norm": True}
+    with pytest.raises(UnknownNameError, match=r"There is no setting that a machine may change 'learning_rate'"):
+        check_change({"learning_rate": 0.1})
+    assert "lr" in MENU
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.0437, 0.05), (7.0, 5.0), (8.0, 10.0), (1e-7, 1e-7), (123.0, 100.0)])
+def test_rounded(value: float, expected: float) -> None:
+    assert rounded(value) == pytest.approx(expected)
+
+
+def test_observations_are_written_rarely_but_early() -> None:
+    assert [step for step in range(45) if scheduled(step)] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 20, 30, 40]
+    assert sum(scheduled(step) for step in range(1_000_000)) < 500
