@@ -131,11 +131,11 @@ def _materials(settings: TrainSettings, teller: Teller) -> tuple[DataLoaders, nn
     teller.say(repr(data))
     for note in data.summary.notes:
         teller.say(f"  note: {note}")
-    if data.summary.skipped:
-        first = data.summary.skipped[0]
-        teller.say(
-            f"  note: {len(data.summary.skipped)} files were left out, such as {first.path} ({first.reason}); all are in skipped_files.csv"
-        )
+    skipped = data.summary.skipped
+    if skipped:
+        many = f"{len(skipped)} files were" if len(skipped) > 1 else "1 file was"
+        more = ", and others; skipped_files.csv has them all" if len(skipped) > 1 else ""
+        teller.say(f"  note: {many} left out: {skipped[0].path} ({skipped[0].reason}){more}")
     if settings.freeze_body and not settings.init_from:
         raise UsageError("--freeze-body needs --init-from: a body that was never trained is not worth freezing.")
     name = settings.model or ("simple_cnn" if data.kind == "mnist" else "small_resnet")
@@ -195,6 +195,10 @@ class TrainingRun:
                 learner.fit_plan(plan)
             except NonFiniteError as error:
                 self._end("failed", str(error), keep_weights=True)
+                raise
+            except ConvscopeError as error:
+                self.config.update(status="failed", message=str(error))
+                self._write_config()
                 raise
             if self.interrupt.interrupted:
                 steps = plan.epochs * learner.steps_per_epoch

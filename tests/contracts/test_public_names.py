@@ -1,0 +1,40 @@
+"""The public names, pinned: adding one is a decision, losing one is an error."""
+
+import subprocess
+import sys
+
+import convscope as cs
+
+
+def test_public_names():
+    assert cs.__all__ == [
+        "__version__",
+        "Callback",
+        "CancelFit",
+        "ConvscopeError",
+        "DataLoaders",
+        "EarlyStopping",
+        "Learner",
+        "Recorder",
+        "kernels",
+        "load_data",
+        "simple_cnn",
+        "small_resnet",
+        "summary",
+    ]
+    for name in cs.__all__:
+        assert getattr(cs, name) is not None
+
+
+def test_importing_convscope_brings_in_nothing_heavy():
+    code = "import sys, convscope; print(sorted(m for m in ('torch', 'numpy', 'matplotlib', 'PIL') if m in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    try:
+        cs.simple_rnn  # noqa: B018
+    except AttributeError as error:
+        assert str(error) == "module 'convscope' has no attribute 'simple_rnn'"
+    else:
+        raise AssertionError("no error")
