@@ -17,7 +17,7 @@ import pytest
 from pictures import bomb, class_folders, noise, truncated_jpeg
 
 from convscope.data import cache, ingest
-from convscope.data.decode import Shape, decode_file
+from convscope.data.decode import Shape, decode_file, read_content
 from convscope.data.folder import list_folder
 from convscope.data.ingest import decode_listing, default_side
 from convscope.errors import DataError, UsageError
@@ -33,11 +33,11 @@ def decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths of all files decoded so far."""
     paths = list[str]()
 
-    def counted(path: str, shape: Shape, *, only_grey: bool = False) -> np.ndarray:
+    def counted(path: str) -> bytes:
         paths.append(path)
-        return decode_file(path, shape, only_grey=only_grey)
+        return read_content(path)
 
-    monkeypatch.setattr(ingest, "decode_file", counted)
+    monkeypatch.setattr(ingest, "read_content", counted)
     return paths
 
 
@@ -216,10 +216,10 @@ def test_a_process_killed_while_writing_leaves_nothing_that_is_taken_for_an_entr
 
 
 def test_ctrl_c_leaves_nothing_behind(pets: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(path: str, shape: Shape, *, only_grey: bool = False) -> np.ndarray:
+    def interrupted(path: str) -> bytes:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ingest, "decode_file", interrupted)
+    monkeypatch.setattr(ingest, "read_content", interrupted)
     with pytest.raises(KeyboardInterrupt):
         decode_listing(list_folder(pets))
     assert [path.suffix for path in (cache_folder / "images").iterdir()] == [".lock"]
