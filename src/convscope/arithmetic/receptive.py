@@ -229,8 +229,8 @@ def _after_pool(operator: Pool, node: Node, before: tuple[int, ...], grids: tupl
 
 def _after_move(node: Node, before: tuple[int, ...], after: tuple[int, ...], grids: tuple[_Grid, _Grid]) -> _Grids:
     """Moves that leave rows and columns where they are, or pad them, stay regular; so does anything with one place."""
-    if "pad" in node.operation and len(before) == 4:
-        pad = [*node.settings.get("pad", node.settings.get("padding", [])), 0, 0, 0, 0][:4]
+    if node.operation == "constant_pad_nd" and len(before) == 4:
+        pad = [*node.settings["pad"], 0, 0, 0, 0][:4]
         return grids[0].window(1, 1, pad[2]), grids[1].window(1, 1, pad[0])
     one_place = before[2:] == (1, 1) or len(before) == 2
     keeps = node.operation in (
