@@ -86,6 +86,17 @@ def test_the_numbers_are_the_records(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_channels_are_shown_as_when_they_were_last_looked_at() -> None:
+    looked = [(0, b"\0"), (64, b"\x05"), (0, b"\0"), (0, b"\0"), (128, b"\x04")]  # images, and a bit for each of three channels
+    series = [
+        dataclasses.replace(stats(i, Histogram(250, (1,))), channels=3, positive_samples=n, positive=mask)
+        for i, (n, mask) in enumerate(looked)
+    ]
+    layer = layer_values({"0": series})["layers"][0]
+    assert layer["silent"] == [[1], [1], [1], [1], [0, 1]]
+    assert layer["images"] == [64, 64, 64, 64, 128]
+
+
 def test_numbers_that_are_not_finite_are_gaps() -> None:
     lost = dataclasses.replace(stats(0, Histogram(), nan=5), mean=math.nan, minimum=math.nan, maximum=math.nan)
     layer = layer_values({HOSTILE: [lost]})["layers"][0]

@@ -15,6 +15,7 @@ from convscope.show.page.parts import Absent, Section, bar, chart, more, wrong_i
 from convscope.show.page.words import count, percent, plural
 
 MOST_CONFUSIONS = 10  # rows; further ones are in the matrix
+MOST_SINGLE_CELLS = 100  # classes; about four pixels a cell on a wide screen, below which the page's script joins cells
 CLASSES_IN_VIEW = 12  # the table of more classes begins with the worst
 
 
@@ -29,6 +30,8 @@ def answers(run: Contents) -> Section | Absent:
         "Rows are the true classes, columns the answers. Blue: right answers; orange: mistakes, stronger for a larger share of the row. "
         "Each colour has a scale of its own, so that rare mistakes can be seen."
     )
+    if len(names) > MOST_SINGLE_CELLS:
+        caption += " Neighbouring cells are joined where they would be too small to see; the largest share is shown."
     size = f"{plural(len(names), 'class', 'classes')} over {plural(judged.count, 'image')}"
     label = f"Confusion matrix of {size}; the tables beside it hold its numbers."
     matrix = chart("confusion", "Confusion matrix", charts.confusion_chart(judged, names), label, caption)

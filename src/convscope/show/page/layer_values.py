@@ -51,6 +51,7 @@ def _marks(layer: str, findings: Sequence[Finding]) -> list[Values]:
 def _layer(name: str, records: Sequence[LayerStats], marks: list[Values]) -> Values:
     least, greatest = _extent([record.histogram for record in records])
     join = 1 if max(least, greatest) <= MOST_BANDS else 2 * -(-max(least, greatest) // (2 * MOST_BANDS))  # whole octaves
+    signed = last_signed(records)
     below, above = -(-least // join), -(-greatest // join)
     return {
         "name": escaped(name),
@@ -70,9 +71,19 @@ def _layer(name: str, records: Sequence[LayerStats], marks: list[Values]) -> Val
         "least": [finite(record.minimum) for record in records],
         "greatest": [finite(record.maximum) for record in records],
         "channels": max(record.channels for record in records),
-        "silent": [list(record.never_positive) for record in records] if any(record.channels for record in records) else [],
-        "images": [record.positive_samples for record in records],
+        "silent": [list(record.never_positive) for record in signed],
+        "images": [record.positive_samples for record in signed],
     }
+
+
+def last_signed(records: Sequence[LayerStats]) -> list[LayerStats]:
+    """For each record the last one until then that looked at which channels were positive, as only some records do; the first such before it."""
+    known = next((record for record in records if record.positive_samples), None)
+    found: list[LayerStats] = []
+    for record in records:
+        known = record if record.positive_samples else known
+        found.append(known or record)
+    return found
 
 
 def _extent(histograms: Sequence[Histogram]) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from convscope.records import LayerStats
 from convscope.show.page.contents import Contents
 from convscope.show.page.html import Child, Markup, embedded_json, join, number, table, tag
-from convscope.show.page.layer_values import belongs, layer_values
+from convscope.show.page.layer_values import belongs, last_signed, layer_values
 from convscope.show.page.parts import Absent, Section, more
 from convscope.show.page.words import NO_NUMBER, chosen, count, percent, plural
 
@@ -60,7 +60,8 @@ def _table(watched: Mapping[str, Sequence[LayerStats]]) -> Markup:
     rows: list[list[Child]] = []
     for name, records in watched.items():
         last = records[-1]
-        silent = last.never_positive
+        signed = last_signed(records)[-1]
+        silent = signed.never_positive
         lost = last.nan_count + last.inf_count
         rows.append(
             [
@@ -71,7 +72,7 @@ def _table(watched: Mapping[str, Sequence[LayerStats]]) -> Markup:
                 number(last.minimum, chosen(last.minimum)),
                 number(last.maximum, chosen(last.maximum)),
                 number(last.share_near_zero, percent(last.share_near_zero)),
-                join(number(len(silent), count(len(silent))), f" of {count(last.channels)}") if last.channels else NO_NUMBER,
+                join(number(len(silent), count(len(silent))), f" of {count(signed.channels)}") if signed.positive_samples else NO_NUMBER,
                 number(lost, count(lost)),
                 number(last.update_ratio, NO_NUMBER if math.isnan(last.update_ratio) else chosen(last.update_ratio)),
             ]

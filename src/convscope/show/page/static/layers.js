@@ -21,9 +21,17 @@
     const place = Math.min(at, 1) * (stops.length - 1), low = Math.min(Math.floor(place), stops.length - 2);
     return stops[low].map((part, i) => part + (stops[low + 1][i] - part) * (place - low));
   };
-  const short = (value) => (value === null ? "–" : String(Number(value.toPrecision(3))));
+  const short = (value) => {
+    if (value === null) return "–";
+    const tiny = value !== 0 && Math.abs(value) < 1e-4;
+    return (tiny ? value.toExponential(2) : String(Number(value.toPrecision(3)))).replace("-", "−");
+  };
   const steps = (layer, i) => (layer.first[i] === layer.last[i] ? `step ${layer.last[i].toLocaleString("en")}` : `steps ${layer.first[i].toLocaleString("en")}–${layer.last[i].toLocaleString("en")}`);
-  const percent = (share) => (share === null ? "–" : `${(100 * share).toFixed(1)} %`);
+  const percent = (share) => { // never 100 % or 0 % when it is not quite that
+    if (share === null) return "–";
+    if (share === 0 || share === 1) return `${100 * share} %`;
+    return share > 0.9995 ? "over 99.9 %" : share < 0.0005 ? "under 0.1 %" : `${(100 * share).toFixed(1)} %`;
+  };
   const plain = (text) => new DOMParser().parseFromString(text, "text/html").documentElement.textContent; // names are escaped for plotly
   const middle = (layer) => layer.edges.findIndex((edge) => edge > 0) - 1; // the row of the values near zero
   const bandName = (layer, row) => (row === middle(layer) ? `|x| < ${short(layer.edges[row + 1])}` : `${short(layer.edges[row])} to ${short(layer.edges[row + 1])}`);
@@ -144,7 +152,7 @@
       `near zero ${percent(layer.near[i])}`, `exactly zero ${percent(layer.zero[i])}`];
     if (layer.nan[i]) parts.push(`NaN ${layer.nan[i].toLocaleString("en")}`);
     if (layer.inf[i]) parts.push(`infinite ${layer.inf[i].toLocaleString("en")}`);
-    if (layer.channels) parts.push(`${layer.silent[i].length} of ${layer.channels} channels never positive in ${layer.images[i].toLocaleString("en")} images`);
+    if (layer.channels && layer.images[i]) parts.push(`${layer.silent[i].length} of ${layer.channels} channels never positive in ${layer.images[i].toLocaleString("en")} images`);
     const said = steps(layer, i);
     by("layer-numbers").textContent = `${said[0].toUpperCase()}${said.slice(1)}: ${parts.join(", ")}.`;
   };
@@ -152,7 +160,7 @@
   // The map of channels that were never positive, for layers where there is one.
   const drawMap = () => {
     const layer = layers[chosen];
-    const shown = layer.channels > 0 && layer.silent.some((channelsOfColumn) => channelsOfColumn.length);
+    const shown = layer.channels > 0 && layer.images.some(Boolean) && layer.silent.some((channelsOfColumn) => channelsOfColumn.length);
     by("layer-map").hidden = !shown;
     if (!shown) return;
     const silent = layer.silent.map((list) => new Set(list));
@@ -160,7 +168,7 @@
     const canvas = by("layer-channels");
     paint(canvas, layer.silent.length, layer.channels, (x, y) => (silent[x].has(y) ? dead : alive));
     canvas.style.height = `${Math.min(Math.max(layer.channels * 4, 32), 160)}px`;
-    by("layer-channels-caption").textContent = `Channels from top to bottom, steps from left to right. Orange: the channel was not positive once in the images of that span.`;
+    by("layer-channels-caption").textContent = `Channels from top to bottom, steps from left to right. Orange: the channel was not positive once when it was last looked at, over ${layer.images.at(-1).toLocaleString("en")} images at the end.`;
   };
 
   const drawMoments = () => {
