@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convscope.diagnose import NAMES
-from convscope.records import Evidence, Finding
+from convscope.records import Evidence, Finding, NotChecked
 from convscope.show.page.contents import Contents, causes
 from convscope.show.page.html import Child, Markup, join, number, tag
 from convscope.show.page.layer_values import belongs
@@ -93,19 +93,24 @@ def verdict(run: Contents) -> Markup:
     )
     of = causes(run.findings)
     cards = [_card(place, run, of) for place, cause in enumerate(of) if cause is None]
-    unchecked = more(
-        f"{plural(len(run.not_checked), 'rule')} could not be checked",
-        tag("ul", [tag("li", tag("code", item.name), f": {item.why}") for item in run.not_checked]),
-    )
     return tag(
         "section",
         tag("h2", "Diagnosis", class_="quiet"),
         line,
         tag("ol", cards, class_="findings") if cards else None,
-        unchecked if run.not_checked else None,
+        _not_checked(run.not_checked) if run.not_checked else None,
         id="diagnosis",
         class_=f"verdict {word}",
     )
+
+
+def _not_checked(items: Sequence[NotChecked]) -> Markup:
+    """The rules that could not be applied, together with those that share their reason."""
+    reasons: dict[str, list[str]] = {}
+    for item in items:
+        reasons.setdefault(item.why, []).append(item.name.replace("_", " "))
+    listed = [tag("li", tag("b", ", ".join(names)), f": {why}") for why, names in reasons.items()]
+    return more(f"{plural(len(items), 'rule')} could not be checked", tag("ul", listed, class_="notes"))
 
 
 def _overview(run: Contents, word: str) -> str:
