@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pictures import class_folders, noise, write_csv
 
 from convscope.data.folder import LAYOUTS, list_folder
-from convscope.data.listing import TEST, TRAIN, UNSPLIT, VALID, natural, split_off
+from convscope.data.listing import TEST, TRAIN, UNSPLIT, VALID, natural, split_off, suffix_of
 from convscope.data.sources import list_source
 from convscope.data.table import HEADER, list_csv
 from convscope.errors import DataError, UsageError
@@ -208,6 +208,14 @@ def test_refusals_of_csvs(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- order and split
+
+
+@given(st.text("aB./-é", max_size=12))
+@settings(max_examples=100, deadline=None)
+def test_suffixes_are_those_of_pathlib(path: str) -> None:
+    name = path.rsplit("/", 1)[-1]
+    if name.strip("."):  # pathlib takes "." and ".." for folders
+        assert suffix_of(path) == PurePosixPath(name).suffix.lower() or name.endswith(".") or name.startswith(".")
 
 
 def test_natural_order() -> None:

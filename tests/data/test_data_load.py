@@ -134,7 +134,9 @@ def test_moments_are_exact() -> None:
 
 
 def test_moments_of_images_that_are_all_alike_can_be_divided_by() -> None:
-    assert moments(Split("train", torch.full((4, 1, 2, 2), 7, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64))).std == (1 / 255,)
+    assert moments(Split("train", torch.full((4, 1, 2, 2), 7, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64))).std == pytest.approx(
+        (1 / 255,)
+    )
 
 
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=8))

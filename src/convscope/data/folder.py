@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from convscope.data.listing import SPLIT_NAMES, TEST, TRAIN, UNSPLIT, VALID, FoundFile, Listing, image_suffixes, natural
+from convscope.data.listing import SPLIT_NAMES, TEST, TRAIN, UNSPLIT, VALID, FoundFile, Listing, image_suffixes, natural, suffix_of
 from convscope.errors import DataError, suggestion
 from convscope.records import SkippedFile
 
@@ -66,7 +66,7 @@ class _Lister:
         """Those files that may be images by their name; the others are listed as skipped."""
         suffixes, kept = image_suffixes(), list[FoundFile]()
         for file in files:
-            suffix = os.path.splitext(file.path)[1].lower()  # noqa: PTH122 (a Path for each of 70,000 files takes half a second)
+            suffix = suffix_of(file.path)
             if suffix and suffix not in suffixes:
                 self.skipped.append(SkippedFile(file.path, f"not an image by its name (*{suffix})"))
             else:
@@ -84,7 +84,7 @@ class _Lister:
     def leave_out(self, files: Iterable[FoundFile]) -> None:
         """List images that lie beside class folders; other files there, such as a README, concern nobody."""
         suffixes = image_suffixes()
-        stray = [file.path for file in files if os.path.splitext(file.path)[1].lower() in suffixes]  # noqa: PTH122
+        stray = [file.path for file in files if suffix_of(file.path) in suffixes]
         self.skipped += [SkippedFile(path, "in no class folder") for path in stray]
 
 

@@ -24,8 +24,8 @@ MOST_SAMPLES = 24
 IMBALANCE = 3  # the largest class over the smallest from which it is worth a word
 FEW_IMAGES = 20  # of a class for training: below this, validation figures say little
 EXACT_VALUES = 2**26  # pixel values whose mean is computed exactly (60,000 MNIST images have 47 million); of more, evenly spread images
-CHUNK_VALUES = 2**22
-FEWEST_STD = 1 / 255  # one grey level; images that are all alike have no deviation to divide by
+CHUNK_VALUES = 2**18  # summed at a time: what fits in a processor's cache
+FEWEST_STD = 1.0  # grey level; images that are all alike have no deviation to divide by
 
 
 class Moments(NamedTuple):
@@ -46,20 +46,15 @@ def moments(split: Split) -> Moments:
     used = min(count, max(1, EXACT_VALUES // per_image))
     places = torch.arange(used) * count // used
     rows_N = places if split.rows_N is None else split.rows_N[places]
-    tally_CB = np.zeros((channels, 256), np.int64)
+    sums_C, squares_C = torch.zeros(2, channels, dtype=torch.float64)  # of whole numbers far below 2^53: exact
     for rows in torch.split(rows_N, max(1, CHUNK_VALUES // per_image)):
-        pixels_NCP = split.images_MCHW.index_select(0, rows).flatten(2).numpy()
-        for channel in range(channels):
-            tally_CB[channel] += _tally(pixels_NCP[:, channel])
-    values_B, totals_C = np.arange(256) / 255, tally_CB.sum(1)
-    mean_C = tally_CB @ values_B / totals_C
-    std_C = np.sqrt(np.maximum(tally_CB @ values_B**2 / totals_C - mean_C**2, 0))
-    return Moments(tuple(mean_C.tolist()), tuple(np.maximum(std_C, FEWEST_STD).tolist()))
-
-
-def _tally(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """How often each of the 256 values occurs."""
-    return np.bincount(np.ascontiguousarray(values).reshape(-1), minlength=256)
+        pixels_NCHW = split.images_MCHW.index_select(0, rows).double()
+        sums_C += pixels_NCHW.sum((0, 2, 3))
+        squares_C += pixels_NCHW.square_().sum((0, 2, 3))
+    values = used * per_image // channels
+    mean_C = sums_C / values
+    std_C = (squares_C / values - mean_C.square()).clamp(min=FEWEST_STD**2).sqrt()
+    return Moments(tuple((mean_C / 255).tolist()), tuple((std_C / 255).tolist()))
 
 
 def balanced_weights(counts: Sequence[int]) -> tuple[float, ...]:
