@@ -108,6 +108,7 @@ def train(
     name: Annotated[str | None, typer.Option(help="The run's name; unless given, counted up: mnist-001.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an unfinished run, with its own settings.")] = None,
     watch: Annotated[bool, typer.Option("--watch/--no-watch", help="Record every layer at every step.")] = True,
+    ignore: Annotated[list[str] | None, typer.Option(metavar="RULE", help="Leave a rule of the diagnosis out; may be given again.")] = None,
     as_json: Json = False,
 ) -> None:
     """Train a network on images and write a run directory with a page."""
@@ -137,6 +138,7 @@ def train(
         clip_norm=clip_norm,
         accumulate=accumulate,
         watch=watch,
+        ignore=tuple(ignore or ()),
     )
     from convscope.train.runs import resume_run, train_run
 
@@ -219,6 +221,40 @@ def summary(
         _print_json({"schema": 1, **to_json(table)})
     else:
         print(table)
+
+
+@app.command()
+def diagnose(
+    run: RunArgument,
+    ignore: Annotated[list[str] | None, typer.Option(metavar="RULE", help="Leave a rule out; may be given again.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what went wrong in a run, from its log."""
+    from convscope.diagnose import diagnose_log, verdict_to_json
+    from convscope.rundir import open_run
+    from convscope.runlog import RunLog
+    from convscope.show.verdict_text import verdict_text
+
+    with RunLog.read(open_run(run).log) as log:
+        verdict = diagnose_log(log, ignore=ignore or ())
+    if as_json:
+        _print_json(verdict_to_json(verdict))
+    else:
+        print(verdict_text(verdict))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Two or more run directories.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("comparison.html"),
+) -> None:
+    """Put runs side by side on one page: settings that differ, curves, statistics and verdicts."""
+    from convscope.rundir import open_run
+    from convscope.show.compare import write_comparison
+
+    if len(runs) < 2:
+        raise UsageError("Compare needs two run directories or more: convscope compare runs/mnist-001 runs/mnist-002.")
+    print(write_comparison([open_run(run) for run in runs], out))
 
 
 @app.command()

@@ -18,6 +18,7 @@ def test_hooks_are_listed_once():
         "before_validate",
         "after_validate",
         "after_epoch",
+        "before_checkpoint",
         "after_fit",
     )
 

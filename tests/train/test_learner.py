@@ -30,7 +30,13 @@ def data(tmp_path_factory):
 def network(seed=0, dropout=0.0):
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Conv2d(1, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(dropout), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 2)
+        nn.Conv2d(1, 4, 3, stride=2),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16, 2),
     )
 
 
@@ -216,7 +222,9 @@ def test_metrics_of_the_users_own(data):
     def mean_confidence(logits, labels):
         return logits.softmax(1).amax(1)
 
-    learner = cs.Learner(data, network(), metrics=[mean_confidence, Metric("root", lambda a, b: (a - a).sum(1) + 4.0, math.sqrt)], device="cpu")
+    learner = cs.Learner(
+        data, network(), metrics=[mean_confidence, Metric("root", lambda a, b: (a - a).sum(1) + 4.0, math.sqrt)], device="cpu"
+    )
     assert set(learner.validate().metrics) == {"mean_confidence", "root", "balanced_accuracy"}
     assert learner.validate().metrics["root"] == 2.0
     assert 0.5 <= learner.validate().metrics["mean_confidence"] <= 1
@@ -241,7 +249,9 @@ def test_predict_one_image_however_it_is_given(data, tmp_path):
     assert answers[0].label in data.classes
     with pytest.raises(cs.ConvscopeError) as error:
         learner.predict(pixels / 255)
-    assert str(error.value) == "The image is an array of float64; give pixels from 0 to 255 as uint8, a Pillow image, or the path of a file."
+    assert (
+        str(error.value) == "The image is an array of float64; give pixels from 0 to 255 as uint8, a Pillow image, or the path of a file."
+    )
 
 
 def test_save_writes_a_run_that_predicts(data, tmp_path):

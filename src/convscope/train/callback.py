@@ -32,6 +32,8 @@ class Callback:
         ...         print(learner.step, float(learner.loss))
     """
 
+    logs_steps = False  # whether this callback writes the StepRecords to the learner's log in the Recorder's place
+
     @property
     def name(self) -> str:
         """The snake_case name under which the learner holds it."""
@@ -66,6 +68,9 @@ class Callback:
 
     def after_epoch(self, learner: Learner) -> None:
         """After training and validation of an epoch; `learner.epoch` counts it already."""
+
+    def before_checkpoint(self, learner: Learner) -> None:
+        """The log and the states of callbacks are about to be written to a checkpoint, or read."""
 
     def after_fit(self, learner: Learner) -> None:
         """Always called at the end of a fit, also when it was cancelled or failed."""

@@ -56,6 +56,7 @@ class Checkpointing(Callback):
         Raises:
             RunError: it cannot be written; the one before is untouched.
         """
+        learner.callbacks.call("before_checkpoint", learner)
         if learner.processes.is_main:
             self.folder.mkdir(exist_ok=True)
             learner.log.flush()

@@ -7,7 +7,7 @@ directories and pages are made by callbacks and by `convscope.train.runs`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.arithmetic import summary
+from convscope.diagnose import diagnose_log
 from convscope.errors import ModelError, UsageError
-from convscope.records import NetworkSummary
+from convscope.records import NetworkSummary, Verdict
 from convscope.runlog import RunLog
 from convscope.train.callback import Callback, CallbackList, CancelFit
 from convscope.train.finder import END_LR, START_LR, STEPS, LRFind, lr_find
@@ -288,6 +289,18 @@ class Learner:
             return Classifier(self.model, self.data.classes, self.data.preprocess).predict_one(image)
         finally:
             self.model.train(mode)
+
+    def diagnose(self, ignore: Iterable[str] = ()) -> Verdict:
+        """What is wrong with the training, if anything; with ActivationStats among the callbacks it sees most.
+
+        Args:
+            ignore: names of rules to leave out.
+
+        Raises:
+            UnknownNameError: a name in `ignore` is not a rule.
+        """
+        self.callbacks.call("before_checkpoint", self)
+        return diagnose_log(self.log, ignore=ignore)
 
     def save(self, path: str | Path) -> Path:
         """Write a run directory with weights, log, results and page, which `convscope predict`, `report`, `diagnose` and `trace` take.

@@ -73,18 +73,3 @@ def set_hyper(optimizer: torch.optim.Optimizer, lr: float, momentum: float | Non
             group["betas"] = (momentum, group["betas"][1])
         elif "momentum" in group:
             group["momentum"] = momentum
-
-
-def read_hyper(optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """Every hyper-parameter by name: lr, momentum or beta1 and beta2, eps, weight_decay; further groups' as "weight_decay:1" where they differ."""
-    found: dict[str, float] = {}
-    for index, group in enumerate(optimizer.param_groups):
-        values = {name: group[name] for name in ("lr", "momentum", "eps", "weight_decay") if isinstance(group.get(name), int | float)}
-        if "betas" in group:
-            values["beta1"], values["beta2"] = group["betas"]
-        for name, value in values.items():
-            if index == 0:
-                found[name] = float(value)
-            elif found.get(name) != value:
-                found[f"{name}:{index}"] = float(value)
-    return found

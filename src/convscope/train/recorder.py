@@ -16,7 +16,7 @@ from convscope.records import EpochRecord, Range, StepRecord
 from convscope.runlog import RunLog
 from convscope.show import curves
 from convscope.train.callback import Callback
-from convscope.train.optimizers import read_hyper
+from convscope.watch.hyper import hyper_parameters
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,6 +45,7 @@ class Recorder(Callback):
         self._pending: list[tuple[int, float, Tensor, dict[str, float], Tensor | None, float]] = []
         self._losses: list[Tensor] = []
         self._clock = self._epoch_clock = 0.0
+        self._logged_elsewhere = False
 
     @property
     def steps(self) -> list[StepRecord]:
@@ -81,6 +82,7 @@ class Recorder(Callback):
     def before_fit(self, learner: Learner) -> None:
         """Start the clock."""
         self._clock = time.perf_counter()
+        self._logged_elsewhere = any(callback.logs_steps for callback in learner.callbacks.callbacks)
 
     def before_epoch(self, learner: Learner) -> None:
         """Start the epoch's clock; sums of a resumed epoch go on."""
@@ -98,10 +100,14 @@ class Recorder(Callback):
         loss = self._losses[0] if len(self._losses) == 1 else torch.stack(self._losses).mean()
         self._losses = []
         epoch = learner.epoch + learner.batch / len(learner.data.train)
-        self._pending.append((learner.step - 1, epoch, loss, read_hyper(learner.optimizer), learner.gradient_norm, now - self._clock))
+        self._pending.append((learner.step - 1, epoch, loss, hyper_parameters(learner.optimizer), learner.gradient_norm, now - self._clock))
         self._clock = now
         if loss.device.type == "cpu" or len(self._pending) >= PENDING:
             self._fetch(learner)
+
+    def before_checkpoint(self, learner: Learner) -> None:
+        """Fetch what is pending."""
+        self._fetch(learner)
 
     def after_validate(self, learner: Learner) -> None:
         """Keep the epoch's row."""
@@ -137,9 +143,12 @@ class Recorder(Callback):
             return
         values = learner.processes.add(torch.stack([entry[2].double() for entry in self._pending])) / learner.processes.world
         for (step, epoch, _, hyper, norm, seconds), loss in zip(self._pending, values.tolist(), strict=True):
-            gradient = None if norm is None else Range.of(float(norm))
-            record = StepRecord(step, step, epoch, Range.of(loss), {k: Range.of(v) for k, v in hyper.items()}, gradient, Range.of(seconds))
-            self.log.step(record)
+            if not self._logged_elsewhere:
+                gradient = None if norm is None else Range.of(float(norm))
+                record = StepRecord(
+                    step, step, epoch, Range.of(loss), {k: Range.of(v) for k, v in hyper.items()}, gradient, Range.of(seconds)
+                )
+                self.log.step(record)
             self._average = SMOOTHING * self._average + (1 - SMOOTHING) * loss
             self._averaged += 1
             self._epoch_sum += loss

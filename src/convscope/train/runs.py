@@ -17,13 +17,16 @@ from convscope.arithmetic import summary
 from convscope.data import DataLoaders, load_data
 from convscope.errors import ConvscopeError, NonFiniteError, RunError, UsageError
 from convscope.nn import build, start_from
+from convscope.records import to_json
 from convscope.rundir import RunDir, create_run, open_run
 from convscope.runlog import RunLog
 from convscope.seeds import derive
 from convscope.show.page import write_report
 from convscope.train import results
+from convscope.train.activation_stats import ActivationStats
 from convscope.train.callbacks import KeepWeights, StopOnInterrupt
 from convscope.train.checkpoint import Checkpointing, has_checkpoint, restore
+from convscope.train.diagnosis import LiveDiagnosis
 from convscope.train.evaluate import evaluate
 from convscope.train.finder import LRFind
 from convscope.train.learner import Learner, Plan
@@ -34,6 +37,14 @@ from convscope.train.saving import describe_run, result_of
 from convscope.train.schedules import Schedule
 from convscope.train.settings import TrainSettings
 from convscope.train.weights import WeightsInfo, describe_weights, load_weights, save_weights
+
+VERDICTS = {
+    "healthy": "the diagnosis finds nothing wrong",
+    "note": "the diagnosis has notes",
+    "warning": "the diagnosis has warnings",
+    "problem": "the diagnosis finds a problem",
+    "too_early": "too few steps for a diagnosis",
+}
 
 
 class InterruptedRun(ConvscopeError):
@@ -85,7 +96,8 @@ def resume_run(path: str | Path, console: Console | None = None) -> dict[str, An
     teller = Teller(console, join(settings.device))
     if config.get("status") == "finished":
         teller.say(f"{run.path} is finished already; this is its result. To train again, leave out --resume.")
-        return {"run": str(run.path), **config["result"]}
+        with RunLog.read(run.log) as log:
+            return {"run": str(run.path), **config["result"], "findings": to_json(log.findings())}
     if not has_checkpoint(run.checkpoint):
         teller.say(f"{run.path} has no checkpoint yet, so it starts over.")
     data, model, info = _materials(settings, teller)
@@ -170,10 +182,12 @@ class TrainingRun:
         self.keep = KeepWeights(run.weights, info, "best" if data.test else "last")
         checkpoints = Checkpointing(run.checkpoint)
         self.interrupt = StopOnInterrupt(checkpoints.write)
+        self.diagnosis = LiveDiagnosis(teller.say, settings.ignore)
+        watching = [ActivationStats(), self.diagnosis] if settings.watch else []
         self.learner = Learner(
             data,
             model,
-            callbacks=[self.keep, ProgressReport(teller.console), checkpoints, self.interrupt],
+            callbacks=[*watching, self.keep, ProgressReport(teller.console), checkpoints, self.interrupt],
             seed=settings.seed,
             device=settings.device,
             precision=settings.precision,
@@ -238,14 +252,16 @@ class TrainingRun:
         valid = evaluate(learner, "valid")
         test = evaluate(learner, "test") if data.test else None
         seconds = self.config.get("seconds", 0.0) + time.monotonic() - self.started
-        self.config["result"] = result_of(learner, valid, test, seconds)
+        verdict = self.diagnosis.look(learner)
+        self.config["result"] = {**result_of(learner, valid, test, seconds), "verdict": verdict.verdict}
         if self.is_main:
             self.run.keep(test or valid)
             self._end("finished")
+        said = VERDICTS[verdict.verdict]
         images = f"{valid.accuracy:.4f} on {valid.count:,} validation images"
         tested = f", {test.accuracy:.4f} on {test.count:,} test images" if test else ""
-        self.teller.say(f"accuracy {images}{tested}, in {duration(seconds)}; the page is {self.run.report}")
-        return {"run": str(self.run.path), **self.config["result"]}
+        self.teller.say(f"accuracy {images}{tested}, in {duration(seconds)}; {said}; the page is {self.run.report}")
+        return {"run": str(self.run.path), **self.config["result"], "findings": to_json(verdict.findings)}
 
     def _end(self, status: str, message: str | None = None, *, keep_weights: bool = False) -> None:
         if not self.is_main:

@@ -34,7 +34,8 @@ class TrainSettings:
         precision: "fp32", "bf16", "fp16".
         deterministic: deterministic algorithms only.
         weight_decay, label_smoothing, clip_norm, accumulate: see Learner.
-        watch: record every layer at every step.
+        watch: record every layer at every step, and diagnose.
+        ignore: rules of the diagnosis to leave out.
     """
 
     data: str
@@ -59,6 +60,7 @@ class TrainSettings:
     clip_norm: float | None = None
     accumulate: int = 1
     watch: bool = True
+    ignore: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.lr != "auto" and not (isinstance(self.lr, float) and math.isfinite(self.lr) and self.lr > 0):
@@ -82,7 +84,8 @@ class TrainSettings:
     def from_config(cls, config: dict[str, Any]) -> TrainSettings:
         """The settings kept in config.json; keys of newer versions are ignored."""
         known = {f.name for f in fields(cls)}
-        return cls(**{name: value for name, value in config.items() if name in known})
+        kept: dict[str, Any] = {name: tuple(value) if name == "ignore" else value for name, value in config.items() if name in known}
+        return cls(**kept)
 
     def command(self) -> list[str]:
         """The command line that repeats the run, defaults left out."""
@@ -94,6 +97,8 @@ class TrainSettings:
                 continue
             if f.name in flags:
                 words.append(flags[f.name][0 if value else 1])
+            elif f.name == "ignore":
+                words += [word for rule in value for word in (option, rule)]
             elif value is True:
                 words.append(option)
             else:
