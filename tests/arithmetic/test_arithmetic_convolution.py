@@ -125,8 +125,9 @@ def test_batch_norm_by_hand(training):
         (
             lambda: named("top_edges"),
             UnknownNameError,
-            "There is no kernel 'top_edges'. Did you mean 'top_edge' or 'left_edge' or 'right_edge'? Known are 13, among them 'top_edge', 'bottom_edge', 'left_edge', 'right_edge', "
-            "'diagonal_edge', 'antidiagonal_edge', 'sobel_horizontal', 'sobel_vertical', 'laplacian', 'sharpen', 'box_blur', 'gaussian_blur'.",
+            "There is no kernel 'top_edges'. Did you mean 'top_edge' or 'bottom_edge' or 'left_edge'? Known are 13, among them 'top_edge', "
+            "'bottom_edge', 'left_edge', 'right_edge', 'diagonal_edge', 'antidiagonal_edge', 'sobel_horizontal', 'sobel_vertical', "
+            "'laplacian', 'sharpen', 'box_blur', 'gaussian_blur'.",
         ),
         (
             lambda: apply_kernel(torch.zeros(2, 5), kernels.top_edge),

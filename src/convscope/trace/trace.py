@@ -14,13 +14,13 @@ from jaxtyping import Num
 from torch import Tensor, nn
 
 from convscope.arithmetic.execution import Normalisation, execute
+from convscope.arithmetic.follow import Origin, Terms, origins, terms_of
 from convscope.arithmetic.operators import Step, Sum, operator_of
 from convscope.arithmetic.operators.base import Array, Indices
 from convscope.arithmetic.receptive import PixelEdges, boxes_at, check_fixed
 from convscope.arithmetic.units import layer_of, unit_index, unit_places
 from convscope.errors import TraceError
 from convscope.records import Network, Node, Term, Trace, TraceStep
-from convscope.trace.follow import Origin, Terms, origins, terms_of
 
 MOST_TERMS = 1_000_000  # a term takes about 250 bytes, so this is 250 MB; net B needs 192,072 at most
 

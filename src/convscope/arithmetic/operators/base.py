@@ -38,12 +38,14 @@ class Part:
         row: which of the asked units, counted from 0.
         unit: flat index into that input.
         weight: float64.
+        tie: flat index into the operation's weights of each weight, of operators that have any: what stands in several products is tied.
     """
 
     input: int
     row: Indices
     unit: Indices
     weight: Array
+    tie: Indices | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ class Convolution(Sum):
         channels = group[:, None] * in_group + np.arange(in_group)  # (units, channels of the group)
         own = (channels, (filters % weight.shape[1])[:, None]) if node.settings["transposed"] else (filters,)
         taps = weight[own]  # (units, channels of the group, *kernel)
+        ties = np.arange(weight.size).reshape(weight.shape)[own]
         axes = len(shape) - 2
         index = (image * shape[1])[:, None] + channels
         index, real = index.reshape(*index.shape, *[1] * axes), np.ones((1,) * taps.ndim, dtype=np.bool_)
@@ -33,7 +34,7 @@ class Convolution(Sum):
             index, real = index * size + seen, real & (seen != PADDING)
         real = np.broadcast_to(real, taps.shape)
         row = np.broadcast_to(np.arange(len(units)).reshape(-1, *[1] * (taps.ndim - 1)), taps.shape)
-        part = Part(0, row[real], index[real], taps[real].astype(np.float64))
+        part = Part(0, row[real], index[real], taps[real].astype(np.float64), ties[real])
         bias = node.weights.get("bias")
         return Products((part,), np.zeros(len(units)) if bias is None else bias[filters].astype(np.float64))
 
@@ -70,15 +71,17 @@ class Linear(Sum):
         matrix, inner, left = _constant_factor(node)
         count = inputs[0].shape[inner]
         position = np.arange(count)[None]
+        ties = np.arange(matrix.size).reshape(matrix.shape)
         if left:  # constant @ data
-            index, taps = position * inputs[0].shape[1] + column[:, None], matrix[row]
+            index, taps, ties = position * inputs[0].shape[1] + column[:, None], matrix[row], ties[row]
         else:
-            index, taps = row[:, None] * count + position, matrix[:, column].T
+            index, taps, ties = row[:, None] * count + position, matrix[:, column].T, ties[:, column].T
         alpha, beta = float(node.settings.get("alpha", 1)), float(node.settings.get("beta", 1))
         rows = np.repeat(np.arange(len(units)), count)
         bias = node.weights.get("self") if node.operation == "addmm" else None
         added = np.zeros(len(units)) if bias is None else beta * np.broadcast_to(bias, node.values.shape)[row, column].astype(np.float64)
-        return Products((Part(0, rows, index.reshape(-1), alpha * taps.astype(np.float64).reshape(-1)),), added)
+        weights = alpha * taps.astype(np.float64).reshape(-1)
+        return Products((Part(0, rows, index.reshape(-1), weights, ties.reshape(-1)),), added)
 
     def reach(self, node: Node, inputs: Inputs, fields: Sequence[Array]) -> Array:
         """Every feature of the row."""

@@ -75,6 +75,7 @@ class Terms:
         unit: flat index into that operation's values.
         value, weight: the factors, float64.
         bias: one for each unit.
+        tie: flat index into the operation's weights, -1 for operators without any.
     """
 
     row: Indices
@@ -83,6 +84,7 @@ class Terms:
     value: Array
     weight: Array
     bias: Array
+    tie: Indices
 
     @property
     def product(self) -> Array:
@@ -104,11 +106,13 @@ def terms_of(network: Network, origin: Origin) -> Terms:
     if node is None:
         constant = origin.path[-1][0].values.reshape(-1)[origin.units].astype(np.float64)
         none = np.zeros(0, dtype=np.int64)
-        return Terms(none, none, none, np.zeros(0), np.zeros(0), constant)
+        return Terms(none, none, none, np.zeros(0), np.zeros(0), constant, none)
     operator = operator_of(node) if node.inputs else None
     if not isinstance(operator, Sum):
         value = node.values.reshape(-1)[origin.units].astype(np.float64)
-        return Terms(np.arange(count), np.full(count, order[node.name]), origin.units, value, np.ones(count), np.zeros(count))
+        return Terms(
+            np.arange(count), np.full(count, order[node.name]), origin.units, value, np.ones(count), np.zeros(count), np.full(count, -1)
+        )
     by_name = network.by_name
     inputs = [by_name[name] for name in node.inputs]
     products = operator.products(node, [given.values for given in inputs], origin.units)
@@ -128,9 +132,11 @@ def _resolved(network: Network, order: dict[str, int], inputs: list[Node], produ
                 bias += np.bincount(row, weights=value * weight, minlength=len(bias))
             else:
                 place = found.rows + number * len(part.row)  # keeps the order of the weights within a unit, and that of the parts
-                columns.append((row, place, np.full(len(row), order[found.node.name]), found.units, value, weight))
+                tie = np.full(len(row), -1) if part.tie is None else part.tie[found.rows]
+                columns.append((row, place, np.full(len(row), order[found.node.name]), found.units, value, weight, tie))
     if not columns:
-        columns.append((np.zeros(0, dtype=np.int64),) * 4 + (np.zeros(0),) * 2)
-    row, place, source, unit, value, weight = (np.concatenate(column) for column in zip(*columns, strict=True))
+        none = np.zeros(0, dtype=np.int64)
+        columns.append((none, none, none, none, np.zeros(0), np.zeros(0), none))
+    row, place, source, unit, value, weight, tie = (np.concatenate(column) for column in zip(*columns, strict=True))
     by_row = np.lexsort((place, row))
-    return Terms(row[by_row], source[by_row], unit[by_row], value[by_row], weight[by_row], bias)
+    return Terms(row[by_row], source[by_row], unit[by_row], value[by_row], weight[by_row], bias, tie[by_row])
