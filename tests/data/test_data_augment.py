@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from convscope.data.augment import Augment, warp
 from convscope.seeds import generator
 
-OFF = Augment(shift=0, rotate=0, scale=0, flip=0)
+OFF = Augment(shift=0.0, rotate=0.0, scale=0.0, flip=0.0)
 
 
 def digits(count: int = 8, side: int = 21) -> torch.Tensor:
@@ -34,15 +34,15 @@ def test_strengths_of_0_map_every_place_to_itself() -> None:
 
 def test_flip_alone_mirrors() -> None:
     images_NCHW = digits()
-    maps_N23 = Augment(shift=0, rotate=0, scale=0, flip=1).maps(len(images_NCHW), generator(0))
+    maps_N23 = Augment(shift=0.0, rotate=0.0, scale=0.0, flip=1.0).maps(len(images_NCHW), generator(0))
     torch.testing.assert_close(warp(images_NCHW, maps_N23), images_NCHW.flip(3), atol=1e-2, rtol=0)
-    some = Augment(shift=0, rotate=0, scale=0, flip=0.3).maps(20_000, generator(0))[:, 0, 0]
+    some = Augment(shift=0.0, rotate=0.0, scale=0.0, flip=0.3).maps(20_000, generator(0))[:, 0, 0]
     assert (some < 0).float().mean() == pytest.approx(0.3, abs=0.01)
 
 
 def test_shift_alone_moves_by_at_most_its_share() -> None:
     images_NCHW = digits(200)
-    maps_N23 = Augment(shift=0.1, rotate=0, scale=0).maps(200, generator(1))
+    maps_N23 = Augment(shift=0.1, rotate=0.0, scale=0.0).maps(200, generator(1))
     moved_N2 = maps_N23[:, :, 2] / 2  # -1..1 is one image wide
     assert 0.09 < moved_N2.abs().max() <= 0.1
     whole = torch.tensor([[[1.0, 0, 2 * 3 / 21], [0, 1, -2 * 2 / 21]]])  # 3 columns to the left, 2 rows down
@@ -50,7 +50,7 @@ def test_shift_alone_moves_by_at_most_its_share() -> None:
 
 
 def test_rotation_keeps_distances_also_where_images_are_not_square() -> None:
-    maps_N23 = Augment(shift=0, rotate=30, scale=0).maps(500, generator(2), aspect=2.0)
+    maps_N23 = Augment(shift=0.0, rotate=30.0, scale=0.0).maps(500, generator(2), aspect=2.0)
     stretch = torch.diag(torch.tensor([2.0, 1.0]))  # -1..1 in units of half the height
     turns_N22 = stretch @ maps_N23[:, :, :2] @ stretch.inverse()
     torch.testing.assert_close(turns_N22 @ turns_N22.transpose(1, 2), torch.eye(2).expand(500, 2, 2), atol=1e-5, rtol=0)
@@ -59,7 +59,7 @@ def test_rotation_keeps_distances_also_where_images_are_not_square() -> None:
 
 
 def test_scale_alone_is_even_about_1() -> None:
-    zoom = 1 / Augment(shift=0, rotate=0, scale=0.25).maps(5000, generator(3))[:, 0, 0]
+    zoom = 1 / Augment(shift=0.0, rotate=0.0, scale=0.25).maps(5000, generator(3))[:, 0, 0]
     assert zoom.max() <= 1.2501
     assert zoom.min() >= 0.7999
     assert zoom.log().mean() == pytest.approx(0, abs=0.01)

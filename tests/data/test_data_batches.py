@@ -106,7 +106,7 @@ def test_augmentation_changes_images_and_off_is_exactly_off() -> None:
     data = Split("train", picture, torch.arange(8))
     plain, off, on = (
         next(BatchLoader(data, PREPROCESS, batch_size=8, augment=augment).batches(0))[0]
-        for augment in (None, Augment(0, 0, 0, 0), Augment())
+        for augment in (None, Augment(0.0, 0.0, 0.0, 0.0), Augment())
     )
     assert torch.equal(plain, off)
     assert torch.equal(plain, PREPROCESS.normalise(picture))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from pictures import bomb, class_folders, noise, truncated_jpeg
 
-from convscope.data import cache, ingest
+from convscope.data import cache, ingest, progress
 from convscope.data.decode import Shape, decode_file, read_content
 from convscope.data.folder import list_folder
 from convscope.data.ingest import decode_listing, default_side
@@ -209,10 +210,14 @@ def test_a_process_killed_while_writing_leaves_nothing_that_is_taken_for_an_entr
 ) -> None:
     key = cache.key_of(list_folder(pets), None)
     left = cache_folder / "images" / f"{key}.part-abc"
-    left.mkdir(parents=True)
-    (left / "images.npy").write_bytes(b"half")
+    others = [cache_folder / "images" / f"other.part-{age}" for age in ("new", "old")]
+    for folder in (left, *others):
+        folder.mkdir(parents=True)
+        (folder / "images.npy").write_bytes(b"half")
+    for path in (others[1] / "images.npy", others[1]):
+        os.utime(path, (1000, 1000))
     assert decode_listing(list_folder(pets)).images_NCHW.shape == (9, 1, 12, 12)
-    assert not left.exists()
+    assert [folder.exists() for folder in (left, *others)] == [False, True, False]  # what is being written now is let alone
 
 
 def test_ctrl_c_leaves_nothing_behind(pets: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,6 +240,46 @@ def test_two_that_want_the_same_decode_once(pets: Path, decodes: list[str]) -> N
     assert len(decodes) == 9
 
 
+def test_waiting_for_another_process_is_told(
+    pets: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ingest, "PATIENCE_SECONDS", 0.01)
+    key = cache.key_of(list_folder(pets), None)
+    (cache_folder / "images").mkdir()
+    code = "import sys, time, filelock\nwith filelock.FileLock(sys.argv[1]):\n print('held', flush=True)\n sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(cache_folder / "images" / f"{key}.lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        threading.Timer(0.2, other.stdin.close).start()
+        assert decode_listing(list_folder(pets)).images_NCHW.shape == (9, 1, 12, 12)
+    assert capsys.readouterr().err == "Another process is decoding these images; waiting for it.\n"
+
+
+def test_progress_reads_well_in_a_log(pets: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(ingest, "CHUNK_IMAGES", 3)
+    decode_listing(list_folder(pets))
+    assert capsys.readouterr().err == ""  # done within a second
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0)
+    decode_listing(list_folder(pets), 8)
+    text = re.sub(r"[0-9.]+ s\b", "X s", capsys.readouterr().err)
+    assert text.splitlines() == [
+        "Decoding images: 3 of 9 (33%), about X s left",
+        "Decoding images: 6 of 9 (67%), about X s left",
+        "Decoding images: 9 of 9 (100%), about X s left",
+        "Decoded 9 images in X s.",
+    ]
+
+
+def test_progress_is_a_bar_in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with progress.DecodingProgress(10) as bar:
+        bar.advance(4)
+        bar.advance(6)
+    assert "Decoding images" in capsys.readouterr().err
+
+
 def test_the_cache_is_bounded_by_deleting_what_was_not_used_for_longest(
     tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,7 +291,7 @@ def test_the_cache_is_bounded_by_deleting_what_was_not_used_for_longest(
         os.utime(cache_folder / "images" / keys[-1] / "index.json", (1000 + age, 1000 + age))
     decode_listing(list_folder(folders[0]))  # used again, so the second is older
     size = sum(file.stat().st_size for file in (cache_folder / "images" / keys[0]).iterdir())
-    monkeypatch.setattr(cache.make_room, "__defaults__", (2 * size + 100,))
+    monkeypatch.setattr(cache, "LIMIT_BYTES", 2 * size + 100)
     decode_listing(list_folder(folders[2]))
     assert {path.parent.name for path in cache_folder.glob("images/*/index.json")} == {keys[0], cache.key_of(list_folder(folders[2]), None)}
 

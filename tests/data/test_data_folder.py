@@ -247,7 +247,7 @@ def test_another_seed_splits_otherwise_and_another_class_does_not_matter() -> No
     assert split_off(labels_N[:50], ("a",), 0.2, 0).tolist() == first[:50].tolist()
 
 
-@pytest.mark.parametrize("share", [0, 1, -0.5, 20])
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5, 20.0])
 def test_a_share_that_cannot_be_meant(share: float) -> None:
     with pytest.raises(UsageError) as error:
         split_off(np.zeros(3, np.int64), ("a",), share, 0)

@@ -308,7 +308,7 @@ def test_a_notebook_shows_pictures_counts_and_escaped_names() -> None:
         "<tr><th>class</th><th>train</th><th>valid</th></tr><tr><td>&lt;b&gt;</td><td>1</td><td>3</td></tr><tr><td>c</td><td>2,000</td><td>4</td></tr>"
         in page
     )
-    assert "<li>Careful.</li><li>1 files were left out, the first a&amp;b.png: empty file.</li>" in page
+    assert "<li>Careful.</li><li>1 file was left out, the first a&amp;b.png: empty file.</li>" in page
     assert page.count('<img src="data:image/png;base64,') == 1
 
 

@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from convscope.data.listing import Listing
 VERSION = 1  # grows whenever a file would be decoded to other pixels
 LIMIT_BYTES = 20 * 2**30  # of all entries together: 130,000 colour images of 224 x 224
 PIECES, PIECE_BYTES = 64, 2**16  # what the checksum of a large file looks at: 64 evenly spread pieces of 64 KiB, read in 2 ms
+ABANDONED_SECONDS = 24 * 3600  # since the last write, from which a part of an entry is taken to be left by a killed process
 SPARE_BYTES = 64 * 2**20  # left free on the disk
 
 
@@ -141,29 +143,36 @@ class EntryWriter:
         shutil.rmtree(self._part, ignore_errors=True)
 
 
-def make_room(root: Path, needed: int, keep: str, limit: int = LIMIT_BYTES) -> None:
+def make_room(root: Path, needed: int, keep: str) -> None:
     """Delete the entries not used for longest, until `needed` more bytes stay within the limit, and what broken-off processes left.
 
     Args:
         root: the cache's folder.
         needed: bytes about to be written.
         keep: the key about to be written.
-        limit: bytes that all entries may take together.
     """
     entries = list[tuple[float, int, Path]]()
     for index in root.glob("*/index.json"):
         with contextlib.suppress(OSError):
             size = sum(file.stat().st_size for file in index.parent.iterdir())
             entries.append((index.stat().st_mtime, size, index.parent))
-    for part in root.glob(f"{keep}.part-*"):  # the lock on this key is ours, so nobody writes these any more
-        shutil.rmtree(part, ignore_errors=True)
+    for part in root.glob("*.part-*"):
+        if part.name.startswith(keep) or _age(part) > ABANDONED_SECONDS:  # the lock on this key is ours: nobody writes its parts any more
+            shutil.rmtree(part, ignore_errors=True)
     total = needed + sum(size for _, size, _ in entries)
     for _, size, entry in sorted(entries):
-        if total <= limit:
+        if total <= LIMIT_BYTES:
             return
         if entry.name != keep:
             shutil.rmtree(entry, ignore_errors=True)  # on Windows a mapped file stays until the next time
             total -= size
+
+
+def _age(part: Path) -> float:
+    """Seconds since something was written to a part, 0 when it is gone."""
+    with contextlib.suppress(OSError):
+        return time.time() - max(path.stat().st_mtime for path in (part, *part.iterdir()))
+    return 0.0
 
 
 def free_bytes(root: Path) -> int:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from convscope.data import cache, png
 from convscope.data.cache import Damaged, Decoded, EntryWriter
@@ -32,6 +34,7 @@ LARGEST_ASKED = 4096
 CHUNK_IMAGES, CHUNK_BYTES = 4096, 2**22  # decoded by one thread in one go
 THREADED_BYTES = 4096  # mean file size from which threads help; below it they hinder each other (measured: 64 x 64 JPEG files of 1.5 kB)
 MOST_THREADS = 16
+PATIENCE_SECONDS = 1.0  # of silent waiting for another process
 MEMORY_BYTES = 4 * 2**30  # held in memory at most when the cache cannot be written
 
 
@@ -82,11 +85,26 @@ def _build(root: Path, entry: Path, listing: Listing, image_size: int | None, no
     """Decode into the cache; into memory when the cache cannot be written."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f"{entry.name}.lock"):
+        with _only_one(root / f"{entry.name}.lock"):
             found = _look_up(entry, listing, [])  # another process may have been faster
             return found or _to_disk(root, entry, listing, image_size)
     except OSError as error:
         return _to_memory(listing, image_size, f"{root} cannot be written ({_why(error)})", notes)
+
+
+@contextmanager
+def _only_one(lock: Path) -> Iterator[None]:
+    """Wait until no other process decodes the same images; say so when it takes a while."""
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=PATIENCE_SECONDS)
+    except Timeout:
+        print("Another process is decoding these images; waiting for it.", file=sys.stderr, flush=True)
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def _to_disk(root: Path, entry: Path, listing: Listing, image_size: int | None) -> Decoded:

@@ -63,6 +63,4 @@ class DecodingProgress:
             self._bar.stop()
         seconds = time.monotonic() - self._begin
         if kind is None and seconds > QUIET_SECONDS:
-            print(
-                f"Decoded {self.done:,} images in {seconds:.1f} s; from now on they are read from the cache.", file=sys.stderr, flush=True
-            )
+            print(f"Decoded {self.done:,} images in {seconds:.1f} s.", file=sys.stderr, flush=True)

@@ -147,7 +147,8 @@ def as_html(summary: DataSummary, title: str) -> str:
     remarks = [*summary.notes]
     if summary.skipped:
         first = summary.skipped[0]
-        remarks.append(f"{len(summary.skipped):,} files were left out, the first {first.path}: {first.reason}.")
+        files = "1 file was" if len(summary.skipped) == 1 else f"{len(summary.skipped):,} files were"
+        remarks.append(f"{files} left out, the first {first.path}: {first.reason}.")
     listed = "".join(f"<li>{html.escape(remark)}</li>" for remark in remarks)
     remarks_html = f"<ul>{listed}</ul>" if listed else ""
     return f"<div><b>{html.escape(title)}</b><div>{pictures}</div><table><tr>{head}</tr>{rows}</table>{remarks_html}</div>"
