@@ -1,15 +1,16 @@
 """The diagnosis benchmark: run planted faults, twins and healthy controls; score the verdicts.
 
     python benchmarks/diagnose.py run --work DIR [--repeats 4] [--minutes 60]     resumable; two processes, one thread each
-    python benchmarks/diagnose.py score --work DIR [--scale 2] [--list]           rules are asked again on the kept logs, nothing is trained
+    python benchmarks/diagnose.py score --work DIR [--scale 2] [--list]           rules are asked again on the kept records, nothing is trained
 
-Each finished run is one line of DIR/runs.jsonl, its log one file in DIR/logs. A run without its twin is not scored.
+Each finished run is one line of DIR/runs.jsonl, its records one compressed file in DIR/records. A run without its twin is not scored.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import gzip
 import hashlib
 import json
 import multiprocessing
@@ -25,7 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from diagnose_faults import plan
 from diagnose_programs import Program, Settings, accuracy, build, train
 
-from convscope.records import LayerStats, Observation, StepRecord, from_json, to_json
+from convscope.records import Histogram, LayerStats, Observation, StepRecord, from_json, to_json
+from convscope.runlog import RunLog
+from convscope.watch.recording import Recording
 
 Records = tuple[list[StepRecord], list[LayerStats], list[Observation]]
 WORKERS = 2
@@ -36,17 +39,53 @@ def identity(settings: Settings) -> str:
     return hashlib.sha256(json.dumps(dataclasses.asdict(settings), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def watched(program: Program, path: Path) -> None:
-    """Train under the watcher, which writes its log to a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    log = RunLog.create(path)
+def watched(program: Program) -> Records:
+    """Train under the watcher and return what it recorded."""
+    log = RunLog.create()
     recording = Recording({"": program.model}, log)
     recording.open()
     try:
         train(program)
     finally:
         recording.close()
-        log.close()
+    return log.steps(), [record for records in log.layers().values() for record in records], log.observations()
+
+
+LAYER_FIELDS = tuple(field.name for field in dataclasses.fields(LayerStats))
+
+
+def keep(records: Records, path: Path) -> None:
+    """Write records to a compressed file; layers as rows of values, because there are thousands."""
+    steps, layers, observations = records
+    rows = [[_plain(getattr(record, name)) for name in LAYER_FIELDS] for record in layers]
+    text = json.dumps([[to_json(step) for step in steps], LAYER_FIELDS, rows, [to_json(one) for one in observations]])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(text.encode(), 1))
+
+
+def kept(path: Path) -> Records:
+    """Read them again; fields that no longer exist are left out."""
+    steps, names, rows, observations = json.loads(gzip.decompress(path.read_bytes()))
+    known = [(at, name) for at, name in enumerate(names) if name in LAYER_FIELDS]
+    return (
+        [from_json(StepRecord, one) for one in steps],
+        [LayerStats(**{name: _value(name, row[at]) for at, name in known}) for row in rows],
+        [from_json(Observation, one) for one in observations],
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Histogram):
+        return [value.first, value.counts]
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def _value(name: str, value: Any) -> Any:
+    if name == "histogram":
+        return Histogram(value[0], tuple(value[1]))
+    if name == "positive":
+        return bytes.fromhex(value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def one_run(task: tuple[str, Settings, str, bool]) -> dict[str, Any]:
@@ -60,7 +99,7 @@ def one_run(task: tuple[str, Settings, str, bool]) -> dict[str, Any]:
         program = build(settings)
         torch.manual_seed(settings.seed + 1)
         if watch:
-            watched(program, Path(work) / "logs" / f"{name}.sqlite")
+            keep(watched(program), Path(work) / "records" / f"{name}.json.gz")
         else:
             train(program)
         return {"key": key, "id": name, "watched": watch, "accuracy": accuracy(program), "seconds": round(time.perf_counter() - started, 2)}
@@ -69,10 +108,10 @@ def one_run(task: tuple[str, Settings, str, bool]) -> dict[str, Any]:
 
 
 def finished(work: Path) -> dict[tuple[str, bool], dict[str, Any]]:
-    """Lines already written, by (settings, watched)."""
+    """Lines already written, by (settings, watched); failed runs are tried again."""
     path = work / "runs.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
-    return {(line["id"], line["watched"]): line for line in lines}
+    return {(line["id"], line["watched"]): line for line in lines if "error" not in line}
 
 
 def tasks(work: Path, repeats: int) -> Iterator[tuple[str, Settings, str, bool]]:

@@ -12,8 +12,7 @@ from diagnose_faults import FAULTS, Case, plan
 
 from convscope.diagnose import diagnose
 from convscope.records import Verdict
-from convscope.runlog import RunLog
-from diagnose import finished, identity
+from diagnose import finished, identity, kept
 
 HARM = 0.05  # points of accuracy below the twin
 BY_NAME = {fault.name: fault for fault in FAULTS}
@@ -62,9 +61,7 @@ def scored(work: Path, repeats: int, scale: float) -> list[Scored]:
         twin = (done.get((identity(case.twin), False)) or done.get((identity(case.twin), True))) if case.twin else None
         if line is None or "accuracy" not in line or (case.twin and (twin is None or "accuracy" not in twin)):
             continue
-        log = RunLog.read(work / "logs" / f"{line['id']}.sqlite")
-        verdict = diagnose(log.steps(), log.layers(), log.observations(), scale=scale)
-        log.close()
+        verdict = diagnose(*kept(work / "records" / f"{line['id']}.json.gz"), scale=scale)
         results.append(Scored(case, line["accuracy"], twin["accuracy"] if twin else line["accuracy"], verdict))
     return results
 

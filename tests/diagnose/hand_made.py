@@ -109,7 +109,17 @@ NETWORK = {
     "active_pairs": 4,
     "linear_pair": "",
 }
-OPTIMIZER = {"kind": "SGD", "lr": 0.05, "weight_decay": 0.0, "decoupled": False, "held": 1.0, "foreign": 0.0, "head_held": True, "missing": "", "missing_fresh": None}
+OPTIMIZER = {
+    "kind": "SGD",
+    "lr": 0.05,
+    "weight_decay": 0.0,
+    "decoupled": False,
+    "held": 1.0,
+    "foreign": 0.0,
+    "head_held": True,
+    "missing": "",
+    "missing_fresh": None,
+}
 MODES = {
     "train_passes": STEPS,
     "train_in_eval": 0,
@@ -158,7 +168,9 @@ def replaced(*new: Observation) -> list[Observation]:
 
 def judged(*new: Observation, losses: list[float] | None = None, rows: list[LayerStats] | None = None, **steps: Any) -> Verdict:
     """The verdict on a healthy run with some of it replaced."""
-    return diagnose(step_records(losses or falling(), **steps), rows if rows is not None else layers(len(losses or falling())), replaced(*new))
+    return diagnose(
+        step_records(losses or falling(), **steps), rows if rows is not None else layers(len(losses or falling())), replaced(*new)
+    )
 
 
 def found(verdict: Verdict, name: str) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -12,6 +13,7 @@ from convscope.diagnose.changes import MENU, check_change, rounded
 from convscope.diagnose.observations import BY_NAME, scheduled
 from convscope.diagnose.ranking import EXPLAINS, ORDER
 from convscope.errors import UnknownNameError
+from convscope.records import Observation
 from convscope.runlog import RunLog
 
 RAW = seen("input", 0, "channel 0", **{**CHANNEL, "mean": 33.0, "std": 78.0})
@@ -31,10 +33,23 @@ def test_every_need_is_a_kind_of_observation_or_a_record() -> None:
 
 
 def test_a_consequence_follows_its_cause() -> None:
-    verdict = judged(RAW, losses=flat(level=5.0), rows=layers(update_ratio=0.05))
+    verdict = judged(RAW, losses=flat(level=5.0), rows=layers(update_ratio=0.08))
     assert [(finding.name, finding.cause) for finding in verdict.findings] == [
         ("input_not_normalised", None),
         ("lr_too_high", "input_not_normalised"),
+    ]
+
+
+def test_of_several_networks_only_exact_events_are_judged_and_each_by_itself() -> None:
+    def named(name: str, observations: list[Observation]) -> list[Observation]:
+        return [dataclasses.replace(o, subject=f"{name}/{o.subject}" if o.subject else name) for o in observations]
+
+    carry = seen("gradient_carry", 5, "4.bias", checked=5, carried=5, streak=5, since=1)
+    observations = named("generator", healthy_observations()) + named("critic", [*healthy_observations(), carry])
+    verdict = diagnose(step_records(flat(level=5.0)), layers(update_ratio=0.08), observations)
+    assert [(finding.name, finding.where) for finding in verdict.findings] == [("grads_not_cleared", "critic/4.bias")]
+    assert ("lr_too_high", "several networks are trained together, so the loss does not tell how one of them goes") in [
+        (item.name, item.why) for item in verdict.not_checked
     ]
 
 
@@ -95,7 +110,12 @@ def test_an_empty_run() -> None:
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
 def test_thresholds_can_be_scaled(scale: float) -> None:
-    assert diagnose(step_records(falling()), layers(), healthy_observations(), scale=scale).verdict in ("healthy", "note", "warning", "problem")
+    assert diagnose(step_records(falling()), layers(), healthy_observations(), scale=scale).verdict in (
+        "healthy",
+        "note",
+        "warning",
+        "problem",
+    )
 
 
 def test_changes_are_on_the_menu() -> None:

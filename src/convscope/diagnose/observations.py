@@ -232,9 +232,9 @@ KINDS: tuple[ObservationKind, ...] = (
     ),
     ObservationKind(
         "non_finite",
-        '"input", "loss", "gradient NAME" or "weight NAME"',
-        {"largest_before": "largest finite magnitude seen before, None when unknown"},
-        "once, at the first value that is not a number or infinite",
+        '"input" (what layers, loss and gradients hold is in their own records)',
+        {},
+        "once, at the first training pass with a pixel that is not a number or infinite",
         "",
     ),
 )

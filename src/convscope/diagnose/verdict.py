@@ -6,6 +6,7 @@ the same records give the same verdict, and asking costs milliseconds, so it can
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from typing import Any, Literal
 from convscope.diagnose.observations import BY_NAME
 from convscope.diagnose.ranking import SEVERITIES, ranked
 from convscope.diagnose.rule import Rule
-from convscope.diagnose.rules import events, generalising, images_and_labels, loss_head, pace, signal
+from convscope.diagnose.rules import batch_norm, events, generalising, images_and_labels, loss_head, pace, signal
 from convscope.diagnose.view import RunView
 from convscope.errors import UnknownNameError
 from convscope.records import SCHEMA, Finding, LayerStats, NotChecked, Observation, StepRecord, Verdict, to_json
@@ -23,6 +24,7 @@ RULES: tuple[Rule, ...] = (
     *events.RULES,
     *loss_head.RULES,
     *signal.RULES,
+    *batch_norm.RULES,
     *images_and_labels.RULES,
     *pace.RULES,
     *generalising.RULES,
@@ -64,22 +66,53 @@ def diagnose(
             raise UnknownNameError("rule", name, NAMES)
     flat = (record for records in layers.values() for record in records) if isinstance(layers, Mapping) else layers
     view = RunView.of(steps, flat, observations, scale)
-    findings: list[Finding] = []
-    not_checked: list[NotChecked] = []
     early = view.step_count < EARLY_STEPS
+    findings: list[Finding] = []
+    not_checked: dict[str, str] = {}
+    parts = by_network(view)
+    for network, part in parts.items():
+        found, lacking = _ask(part, ignored, alone=len(parts) == 1, early=early)
+        findings += [dataclasses.replace(f, where=f"{network}/{f.where}" if f.where else network) if network else f for f in ranked(found)]
+        not_checked.update(lacking)
+    return Verdict(_word(findings, early=early), view.step_count, tuple(findings), tuple(NotChecked(*item) for item in not_checked.items()))
+
+
+def by_network(view: RunView) -> dict[str, RunView]:
+    """One view for each of several networks that are trained together, by name; a single one is called ""."""
+    networks = [observation.subject for observation in view.newest("network")]
+    if len(networks) < 2:
+        return {"": view}
+    return {network: _of_network(view, f"{network}/") for network in networks}
+
+
+def _of_network(view: RunView, prefix: str) -> RunView:
+    """What belongs to one network, with the names that it has by itself."""
+    layers = {name.removeprefix(prefix): records for name, records in view.layers.items() if name.startswith(prefix)}
+    observations = {
+        kind: tuple(dataclasses.replace(o, subject=o.subject.removeprefix(prefix)) for o in seen if f"{o.subject}/".startswith(prefix))
+        for kind, seen in view.observations.items()
+    }
+    observations = {
+        kind: tuple(dataclasses.replace(o, subject="") if o.subject == prefix[:-1] else o for o in seen)
+        for kind, seen in observations.items()
+    }
+    return RunView(view.steps, layers, {kind: seen for kind, seen in observations.items() if seen}, view.scale)
+
+
+def _ask(view: RunView, ignored: tuple[str, ...], *, alone: bool, early: bool) -> tuple[list[Finding], dict[str, str]]:
+    """What every rule finds, and why some could not be applied."""
+    findings: list[Finding] = []
+    lacking: dict[str, str] = {}
     for rule in RULES:
         if rule.name in ignored:
-            not_checked.append(NotChecked(rule.name, "it was switched off (--ignore)"))
-            continue
-        why = _lacking(rule, view)
-        if why and rule.name != "update_no_op":
-            not_checked.append(NotChecked(rule.name, why))
-            continue
-        finding = None if early and not rule.exact else rule.check(view)
-        if finding is not None:
+            lacking[rule.name] = "it was switched off (--ignore)"
+        elif not rule.exact and not alone:
+            lacking[rule.name] = "several networks are trained together, so the loss does not tell how one of them goes"
+        elif (why := _lacking(rule, view)) and rule.name != "update_no_op":  # an optimiser that never steps leaves nothing else to see
+            lacking[rule.name] = why
+        elif (rule.exact or not early) and (finding := rule.check(view)) is not None:
             findings.append(finding)
-    ordered = ranked(findings)
-    return Verdict(_word(ordered, early=early), view.step_count, ordered, tuple(not_checked))
+    return findings, lacking
 
 
 def diagnose_log(log: RunLog, *, ignore: Iterable[str] = ()) -> Verdict:
@@ -98,7 +131,7 @@ def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
     return value
 
 
-def _word(findings: tuple[Finding, ...], *, early: bool) -> Literal["healthy", "note", "warning", "problem", "too_early"]:
+def _word(findings: Sequence[Finding], *, early: bool) -> Literal["healthy", "note", "warning", "problem", "too_early"]:
     worst = max((finding.severity for finding in findings), key=SEVERITIES.__getitem__, default=None)
     if early and worst in (None, "note"):
         return "too_early"

@@ -45,6 +45,7 @@ DIVERGED = Threshold(1.5, "times the start", "diagnoses.md, G1")
 POOR = Threshold(
     0.5, "of the loss of guessing", "chosen: a classifier that has halved the loss of guessing has learned its task", share=True
 )
+ENOUGH_IMAGES = 256  # an accuracy over so many is known to +-0.03 (one standard deviation)
 START_STEPS = 3  # losses whose median is "the start": a single first batch may be unlucky
 
 
@@ -140,6 +141,22 @@ class RunView:
     def losses(self) -> tuple[tuple[int, float], ...]:
         """(first step, mean loss) of every span with a finite loss."""
         return tuple((s.first_step, s.loss.mean) for s in self.steps if math.isfinite(s.loss.mean))
+
+    @cached_property
+    def training_accuracy(self) -> float:
+        """Share of the newest few hundred training images that were answered rightly before their step; NaN when unknown."""
+        samples = right = 0.0
+        for window in reversed(self.seen("fit")):
+            samples, right = samples + number(window, "samples", 0), right + number(window, "samples", 0) * number(window, "accuracy", 0)
+            if samples >= ENOUGH_IMAGES:
+                break
+        return right / samples if samples else math.nan
+
+    @cached_property
+    def generalisation_gap(self) -> float:
+        """Training accuracy minus that of the newest validation on images not trained on; NaN when one is unknown."""
+        known = [o for o in self.seen("validation") if number(o, "in_training", 0) < 0.5 and math.isfinite(number(o, "accuracy"))]
+        return self.training_accuracy - number(known[-1], "accuracy") if known else math.nan
 
     @cached_property
     def learning_rates(self) -> tuple[tuple[int, float], ...]:

@@ -96,6 +96,7 @@ class PassWatch:
         self._label_count = [0, 0.0, 0.0]  # batches, sum of their entropies, sum of their sizes
         self.identity = Identity()
         self._normalised_inside = _begins_with_norm(model)
+        self._input_spoilt = False
 
     @property
     def train_passes(self) -> int:
@@ -113,6 +114,8 @@ class PassWatch:
         self._now = Pass(step, self._model.training, norms, exempt, hashes)
         if torch.is_grad_enabled():
             self._pending.append(self._now)
+            if images is not None and not self._input_spoilt:
+                self._check_finite(images, step)
             if step in INPUT_STEPS and images is not None and self._model.training:
                 self._measure_input(images, step)
             if len(self._pending) > MOST_PENDING:
@@ -263,6 +266,16 @@ class PassWatch:
         }
         evaluation = {"eval_passes": m.eval_passes, "eval_in_train": m.eval_in_train, "eval_in_train_since": m.eval_since}
         self._emit(Observation(step, "modes", "", {**numbers, **evaluation, "batch_norm_in_train": m.norm_in_train}))
+
+    def _check_finite(self, images: Tensor, step: int) -> None:
+        """One NaN or infinite pixel makes the sum so too."""
+
+        def receive(numbers: Numbers) -> None:
+            if not math.isfinite(numbers[0]) and not self._input_spoilt:
+                self._input_spoilt = True
+                self._emit(Observation(step, "non_finite", "input", {}))
+
+        self._deferred.add(images.detach().sum(dtype=torch.float32), receive)
 
     def _measure_input(self, images: Tensor, step: int) -> None:
         some = images.detach()[:MOST_IMAGES].float()

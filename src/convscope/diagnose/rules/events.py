@@ -29,10 +29,9 @@ def non_finite(view: RunView) -> Finding | None:
     events = _non_finite_events(view)
     if not events:
         return None
-    step, _, where, serious = events[0]
+    step, _, where, _ = events[0]
     spoilt = any(event[3] for event in events)
-    scaled_gradients = not spoilt and all(event[2].startswith("gradient") for event in events)
-    if not spoilt and (scaled_gradients or math.isfinite(view.loss_now)):
+    if not spoilt and math.isfinite(view.loss_now):
         return None  # an overflow that mixed precision skips over, or a mask of minus infinity inside a layer
     rate = next((rate for at, rate in reversed(view.learning_rates) if at <= step), math.nan)
     evidence = [ev("step", step), ev("first tensor", where), ev("learning rate", rate)]
@@ -44,7 +43,7 @@ def non_finite(view: RunView) -> Finding | None:
         )
         fix = Fix("Look for damaged files, a division by zero or a missing value where images are prepared; skip or repair those images.")
     else:
-        name = f"the {where}" if where == "loss" else (f"layer {where}" if not serious else where)
+        name = f"the {where}" if where in ("loss", "gradient") else f"layer {where}"
         message = f"At step {step} {name} became infinite or not a number (NaN), and since then the network cannot learn."
         lr = {"lr": rate / 10} if rate > 0 else {}
         fix = Fix(
@@ -58,8 +57,7 @@ def _non_finite_events(view: RunView) -> list[tuple[int, int, str, bool]]:
     """(step, place in the flow of data, what, whether it alone spoils the run), earliest first."""
     events: list[tuple[int, int, str, bool]] = []
     for observation in view.seen("non_finite"):
-        place = {"input": 0, "loss": 10**6, "gradient": 10**6 + 1, "weight": 10**6 + 2}[observation.subject.split()[0]]
-        events.append((observation.step, place, observation.subject, not observation.subject.startswith("gradient")))
+        events.append((observation.step, 0, observation.subject, True))
     for place, (name, records) in enumerate(view.layers.items(), 1):
         first = next((r for r in records if r.non_finite or r.nan_count or r.inf_count), None)
         if first is not None:
@@ -67,6 +65,10 @@ def _non_finite_events(view: RunView) -> list[tuple[int, int, str, bool]]:
     for record in view.steps:
         if not math.isfinite(record.loss.last):
             events.append((record.first_step, 10**6, "loss", True))
+            break
+    for record in view.steps:
+        if record.gradient_norm is not None and not math.isfinite(record.gradient_norm.last):
+            events.append((record.first_step, 10**6 + 1, "gradient", False))
             break
     return sorted(events)
 

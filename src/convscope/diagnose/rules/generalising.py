@@ -30,7 +30,7 @@ def overfitting(view: RunView) -> Finding | None:
     losses = [number(o, "loss") for o in evaluations]
     best = min(range(len(losses)), key=losses.__getitem__)
     risen = [loss for loss in losses[best + 1 :] if loss > view.limit(RISE) * losses[best]]
-    trained, validated = number(fits[-1], "accuracy"), number(evaluations[-1], "accuracy")
+    trained, validated = view.training_accuracy, number(evaluations[-1], "accuracy")
     gap = trained - validated
     if len(risen) < view.limit(EVALUATIONS) or losses[-1] < view.limit(RISE) * losses[best] or not gap > 0:
         return None

@@ -25,6 +25,8 @@ SECOND_CHOICE = Threshold(
     "chosen: honest mistakes name the label second in over half of the cases, random labels in 1/(C-1)",
 )
 NOISY = Threshold(0.1, "of the images", "chosen: a tenth of wrong labels costs accuracy that can be measured")
+USUAL_RATIOS = (2e-4, 3e-2)  # update over weight within which a network moves at an ordinary pace (Karpathy's 1e-3 and its neighbourhood)
+VARIED_ANSWERS = 0.7  # of the answers for the most frequent one: below it, the answers still depend on the image
 WRONG_NEEDED = Threshold(200, "wrong answers", "chosen: the second-choice share is then known to +-0.03")
 
 
@@ -145,13 +147,40 @@ def _repeats(view: RunView) -> Finding | None:
 
 
 def labels_look_random(view: RunView) -> Finding | None:
-    """Training images are learned by heart while validation stays at chance."""
+    """Training images are learned by heart while validation stays at chance; or nothing is learned though the network is well able to move."""
+    return _by_heart(view) or _nothing_to_learn(view)
+
+
+def _nothing_to_learn(view: RunView) -> Finding | None:
+    """The loss stays at guessing while updates have a usual size and the answers go on varying from image to image."""
+    outcome, windows = view.outcome, view.seen("fit")[-6:]
+    ratios = sorted(r for _, r in view.median_ratios[-100:])
+    if not outcome.stuck or view.guessing is None or len(windows) < 3 or len(ratios) < 20:
+        return None
+    usual = USUAL_RATIOS[0] < ratios[len(ratios) // 2] < USUAL_RATIOS[1]
+    varied = max(number(o, "largest_answer", 1) for o in windows) < VARIED_ANSWERS
+    if not (usual and varied):
+        return None
+    return Finding(
+        "labels_look_random",
+        "problem",
+        "training labels",
+        0,
+        "The network takes steps of a usual size and answers differently for different images, yet after "
+        f"{view.step_count} steps it is no better than guessing: the labels do not seem to belong to the images.",
+        Fix("Check that images and labels are read in the same order and shuffled together; look at a few pairs."),
+        (ev("update over weight, median", ratios[len(ratios) // 2]), *loss_evidence(outcome)),
+        "Zhang et al. 2017; TheDeepChecker",
+    )
+
+
+def _by_heart(view: RunView) -> Finding | None:
     fit, validations = view.last("fit"), [o for o in view.seen("validation") if math.isfinite(number(o, "accuracy"))]
     if fit is None or not validations or view.classes is None:
         return None
     samples, label_share = number(validations[-1], "samples"), number(validations[-1], "largest_label", 1 / view.classes)
     chance = max(1 / view.classes, label_share)
-    accuracy, trained = number(validations[-1], "accuracy"), number(fit, "accuracy")
+    accuracy, trained = number(validations[-1], "accuracy"), view.training_accuracy
     spread = 3 * math.sqrt(chance * (1 - chance) / max(samples, 1))
     if not (accuracy < chance + max(spread, 0.02) and trained > max(2 * chance, chance + 0.1) and trained > accuracy + 0.1):
         return None

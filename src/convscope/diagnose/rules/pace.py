@@ -10,11 +10,15 @@ import statistics
 
 from convscope.diagnose.changes import rounded
 from convscope.diagnose.rule import Rule, ev, loss_evidence, percent, short
-from convscope.diagnose.view import RunView, Threshold
+from convscope.diagnose.view import RunView, Threshold, number
 from convscope.records import Finding, Fix, Severity
 
 USUAL_RATIO = 1e-3  # Karpathy, CS231n notes
 HIGH_RATIO = Threshold(1e-2, "update over weight", "diagnoses.md, row 19 (Karpathy's 1e-3, one decade up)")
+VERY_HIGH_RATIO = Threshold(5e-2, "update over weight", "chosen: no tuned run of the development benchmark sustains it")
+OVERSHOOT = Threshold(
+    1.2, "times the loss of guessing", "chosen: a loss that rises well above both its start and guessing was thrown there"
+)
 LOW_RATIO = Threshold(1e-4, "update over weight", "diagnoses.md, row 20 (TheDeepChecker's lower bound)")
 SUSTAINED = 20  # diagnoses.md, row 19: of 40 consecutive steps
 SLOW = Threshold(0.7, "of the first loss", "chosen: less than a third of the way after a fair budget", share=True)
@@ -31,6 +35,8 @@ def lr_too_high(view: RunView) -> Finding | None:
     step, high = _highest_window([(s, r) for s, r in ratios if s < 400])
     if high <= view.limit(HIGH_RATIO) or not (outcome.bad or outcome.poor):
         return None
+    if high <= view.limit(VERY_HIGH_RATIO) and not _thrown_about(view):
+        return None
     severity: Severity = "problem" if outcome.bad else "warning"
     lower = rounded(rate / min(100.0, max(3.0, high / USUAL_RATIO)))
     return Finding(
@@ -44,6 +50,15 @@ def lr_too_high(view: RunView) -> Finding | None:
         (ev("update over weight, median", high), ev("usual", USUAL_RATIO), ev("learning rate", rate), *loss_evidence(outcome)),
         "Karpathy, CS231n: about 1e-3; TheDeepChecker",
     )
+
+
+def _thrown_about(view: RunView) -> bool:
+    """Whether the loss once rose well above its start and guessing, or the answers no longer depend on the image."""
+    outcome = view.outcome
+    level = view.limit(OVERSHOOT) * max(outcome.start, outcome.guessing)
+    answers = [number(o, "largest_answer", 0) for o in view.seen("fit")[-4:]]
+    constant = bool(answers) and min(answers) > 0.9
+    return constant or any(s.loss.maximum > level for s in view.steps) or outcome.diverged
 
 
 def _highest_window(ratios: list[tuple[int, float]]) -> tuple[int, float]:

@@ -31,10 +31,6 @@ COLLAPSED = Threshold(0.95, "of the values near zero", "diagnoses.md, row 16", s
 DEAD = Threshold(0.6, "of a layer's channels", "diagnoses.md, row 17; 2 of 83 healthy runs had a layer beyond it", share=True)
 DEAD_SAMPLES = 2048  # diagnoses.md: images over which a dead channel is never positive
 SATURATED = Threshold(0.5, "of the values", "DeepDiagnosis; TheDeepChecker", share=True)
-FEW_VALUES = Threshold(8, "values per channel", "diagnoses.md, row 9")
-MEAN_GAP = Threshold(1, "standard deviations", "diagnoses.md, row 9")
-VARIANCE_RATIO = Threshold(4, "", "diagnoses.md, row 9")
-MOMENTUM = (0.01, 0.5)  # diagnoses.md, row 9
 
 RELU_KINDS = frozenset(
     {
@@ -430,84 +426,9 @@ def beyond(record: LayerStats, limit: float) -> float:
     return outside / total if total else 0.0
 
 
-def batchnorm_unreliable(view: RunView) -> Finding | None:
-    """Batch normalisation with too few values per channel, or running statistics that do not follow the batches'."""
-    few = [o for o in view.newest("batch_norm") if number(o, "values", 1e9) < view.limit(FEW_VALUES)]
-    odd, by_layer = [], {o.subject: view.seen("batch_norm", o.subject) for o in view.newest("batch_norm")}
-    for subject, looks in by_layer.items():
-        ripe = [o for o in looks if number(o, "updates", 0) >= 5 / min(0.1, max(number(o, "momentum", 0.1), 1e-9)) and o.step >= 50]
-        far = [
-            o
-            for o in ripe[-2:]
-            if number(o, "mean_gap", 0) > view.limit(MEAN_GAP) or number(o, "variance_ratio", 1) > view.limit(VARIANCE_RATIO)
-        ]
-        late = [o for o in looks[-2:] if o.step >= 50]
-        slow = [
-            o
-            for o in late
-            if number(o, "momentum", 0.1) < MOMENTUM[0]
-            and (number(o, "mean_gap", 0) > view.limit(MEAN_GAP) or number(o, "variance_ratio", 1) > view.limit(VARIANCE_RATIO))
-        ]
-        if len(far) >= 2 or len(slow) >= 2:
-            odd.append((subject, (far or slow)[-1]))
-    jumpy = [o for o in view.newest("batch_norm") if number(o, "momentum", 0.1) > MOMENTUM[1]]
-    worse = _validation_gap(view)
-    if few:
-        o, severity = few[0], "problem" if view.outcome.bad or view.outcome.poor else "warning"
-        message = (
-            f"Batch normalisation in layer {o.subject} averages over only {number(o, 'values'):.0f} values per channel, so it mostly "
-            "adds noise."
-        )
-        fix = Fix("Use more images per step, or GroupNorm, which does not depend on the batch.", {"batch_size": 32})
-        step = o.step
-    elif odd and (len(odd) * 2 >= len(by_layer) or worse > 0.05):
-        (_, o), severity = odd[0], "problem" if worse > 0.05 else "warning"
-        message = (
-            f"In layer {o.subject} the averages that batch normalisation uses for new images are {short(number(o, 'mean_gap'))} standard "
-            "deviations away from those of the batches."
-        )
-        fix = Fix("Set the momentum of batch normalisation to 0.1, use more images per step, or train longer before judging.")
-        step = o.step
-    elif jumpy and worse > 0.05:
-        o, severity = jumpy[0], "warning"
-        message = (
-            f"In layer {o.subject} batch normalisation remembers almost only the last batch (momentum {short(number(o, 'momentum'))}), "
-            "so results on new images jump about."
-        )
-        fix = Fix("Set the momentum of batch normalisation to 0.1.")
-        step = o.step
-    else:
-        return None
-    return Finding(
-        "batchnorm_unreliable",
-        "problem" if severity == "problem" else "warning",
-        o.subject,
-        step,
-        message,
-        fix,
-        (
-            ev("values per channel", number(o, "values")),
-            ev("momentum", number(o, "momentum")),
-            ev("distance of means", number(o, "mean_gap"), "standard deviations"),
-            ev("ratio of variances", number(o, "variance_ratio")),
-        ),
-        "TheDeepChecker; pytorch issue 5406",
-    )
-
-
-def _validation_gap(view: RunView) -> float:
-    """Training accuracy minus validation accuracy, newest; 0 when one is unknown."""
-    fit, validation = view.last("fit"), view.last("validation")
-    if fit is None or validation is None:
-        return 0.0
-    gap = number(fit, "accuracy") - number(validation, "accuracy")
-    return gap if math.isfinite(gap) else 0.0
-
-
 RULES = (
     Rule("symmetric_init", symmetric_init, True, ("filters",), least_steps=20),
     Rule("missing_nonlinearity", missing_nonlinearity, True, ("network",)),
-    Rule("batchnorm_unreliable", batchnorm_unreliable, False, ("batch_norm",)),
     Rule("bad_initial_scale", bad_initial_scale, False, ("loss", "layers")),
     Rule("vanishing_signal", vanishing_signal, False, ("loss", "layers"), least_steps=50),
     Rule("exploding_gradients", exploding_gradients, False, ("loss", "gradient norm"), least_steps=10),
