@@ -74,12 +74,12 @@ def test_it_fits_a_narrow_phone(open_page: Page) -> None:
 def test_charts_and_text_follow_light_and_dark(open_page: Page) -> None:
     assert open_page.evaluate(CONTRAST) == []
     light = open_page.evaluate(DRAWN)
-    open_page.get_by_role("button", name="Switch between light and dark").click()
+    open_page.get_by_role("button", name="Dark mode").click()
     assert open_page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(16, 19, 24)"
     open_page.wait_for_function(f"({DRAWN})() !== '{light}'")
     assert open_page.evaluate(CONTRAST) == []
     open_page.emulate_media(color_scheme="dark")
-    open_page.get_by_role("button", name="Switch between light and dark").click()
+    open_page.get_by_role("button", name="Light mode").click()
     open_page.wait_for_function(f"({DRAWN})() === '{light}'")
 
 

@@ -50,7 +50,7 @@ def page(title: str, head: Markup, sections: Sequence[Section], foot: Markup) ->
     bar = tag(
         "div",
         tag("nav", tag("a", "Overview", href="#top"), links, aria_label="Sections"),
-        tag("button", "Dark", type="button", id="theme", aria_label="Switch between light and dark"),
+        tag("button", "Dark mode", type="button", id="theme"),
         class_="bar-top",
     )
     body = join(

@@ -44,14 +44,19 @@ def _detail() -> Markup:
         "figure",
         tag("div", tag("h3", id="layer-name"), tag("label", "Step ", slider, for_="layer-step"), class_="chart-head"),
         tag("p", id="layer-numbers", class_="muted", aria_live="polite"),
-        tag("div", tag("div", id="layer-picture"), tag("div", id="layer-histogram"), class_="layer-row"),
+        tag(
+            "div",
+            tag("div", id="layer-picture", role="img", aria_label="Values of the chosen layer over the steps"),
+            tag("div", id="layer-histogram", role="img", aria_label="Histogram of the chosen step"),
+            class_="layer-row",
+        ),
         tag(
             "div",
             tag("canvas", id="layer-channels", role="img", aria_label="Channels that were never positive"),
             tag("figcaption", id="layer-channels-caption"),
             id="layer-map",
         ),
-        tag("div", id="layer-moments"),
+        tag("div", id="layer-moments", role="img", aria_label="Mean, spread and share near zero over the steps"),
         class_="panel",
     )
 

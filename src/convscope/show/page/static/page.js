@@ -158,7 +158,7 @@ const convscope = {}; // what layers.js needs of this file
     }
   };
   const repaint = () => {
-    theme.textContent = isDark() ? "Light" : "Dark";
+    theme.textContent = isDark() ? "Light mode" : "Dark mode";
     drawAll();
   };
   const chosen = remembered();
