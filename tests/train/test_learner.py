@@ -310,3 +310,15 @@ def test_nothing_to_train_and_names_that_clash(data):
     with pytest.raises(UsageError) as error:
         cs.Learner(data, network(), device="cpu").fit(0, 0.1)
     assert str(error.value) == "epochs is 0; it must be a whole number, 1 or more."
+
+
+def test_a_learner_shows_itself_in_a_notebook(data):
+    torch.manual_seed(0)
+    learner = cs.Learner(data, cs.simple_cnn(1, 2), device="cpu")
+    assert repr(learner) == f"Learner(simple_cnn on {data.name}, untrained, on cpu)"
+    assert "<table>" not in learner._repr_html_()
+    learner.fit(1, 0.01)
+    shown = learner._repr_html_()
+    [epoch] = learner.recorder.epochs
+    assert f"<td>1</td><td>{epoch.train_loss:.4f}</td><td>{epoch.valid_loss:.4f}</td>" in shown
+    assert "Conv2d" in shown

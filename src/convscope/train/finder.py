@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -28,6 +29,10 @@ START_LR = 1e-6
 END_LR = 10.0
 STEPS = 100  # as in fastai; 14 steps a decade
 SMOOTHING = 0.9  # of the exponential average of the loss over the sweep's steps, debiased
+NEIGHBOURS = 5  # over which the finished sweep is averaged
+BELOW_LOWEST = (
+    5.0  # the least loss is where learning is about to fail; a fifth of that rate trained best or close to it (LOG.md, 2026-11-23)
+)
 DIVERGED = 4.0  # the sweep ends when the smoothed loss is this many times its least; fastai's value
 
 
@@ -125,16 +130,13 @@ def suggest(lrs: list[float], losses: list[float]) -> float:
         losses: the training loss at each.
 
     Returns:
-        The rate.
+        A fifth of the rate with the least smoothed loss.
     """
-    smooth = _smooth(np.asarray(losses))
-    lowest = int(smooth.argmin())
-    return float(lrs[lowest]) / 3
+    lowest = int(_smooth(np.asarray(losses)).argmin())
+    return lrs[lowest] / BELOW_LOWEST
 
 
-def _smooth(losses: np.ndarray) -> np.ndarray:
+def _smooth(losses: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """An average over neighbours on both sides, so that nothing shifts; the same length."""
-    width = 5
-    padded = np.pad(losses, width // 2, mode="edge")
-    smoothed: np.ndarray = np.convolve(padded, np.ones(width) / width, mode="valid")
-    return smoothed
+    padded = np.pad(losses, NEIGHBOURS // 2, mode="edge")
+    return np.convolve(padded, np.ones(NEIGHBOURS) / NEIGHBOURS, mode="valid")

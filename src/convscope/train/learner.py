@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from convscope.arithmetic import summary
 from convscope.diagnose import diagnose_log
 from convscope.errors import ModelError, UsageError
+from convscope.nn import Recipe, recipe_of
 from convscope.records import NetworkSummary, Verdict
 from convscope.runlog import RunLog
+from convscope.show.notebook import learner_html
 from convscope.train.callback import Callback, CallbackList, CancelFit
 from convscope.train.finder import END_LR, START_LR, STEPS, LRFind, lr_find
 from convscope.train.guard import StopOnNonFinite
@@ -321,6 +323,14 @@ class Learner:
     def summary(self) -> NetworkSummary:
         """The network's table of shapes, parameters and multiplications for one image; printing it shows it."""
         return summary(self.model, self.data.preprocess.shape)
+
+    def __repr__(self) -> str:
+        name = (recipe_of(self.model) or Recipe(type(self.model).__name__, {})).name
+        trained = f"{self.epoch} epochs" if self.epoch else "untrained"
+        return f"Learner({name} on {self.data.name}, {trained}, on {self.device})"
+
+    def _repr_html_(self) -> str:
+        return learner_html(repr(self), self.recorder.epochs, str(self.summary()))
 
     def reset_optimizer(self) -> None:
         """Make a new optimiser over the parameters that are trainable now.
