@@ -2,5 +2,6 @@
 
 from convscope.arithmetic.receptive import receptive_field
 from convscope.trace.trace import executed, trace, trace_executed, trace_to_pixels, unfold_executed
+from convscope.trace.workbook import workbook
 
-__all__ = ["executed", "receptive_field", "trace", "trace_executed", "trace_to_pixels", "unfold_executed"]
+__all__ = ["executed", "receptive_field", "trace", "trace_executed", "trace_to_pixels", "unfold_executed", "workbook"]
