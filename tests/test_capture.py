@@ -44,7 +44,7 @@ def test_all_hooks_call_in_order_and_are_gone_afterwards_even_after_an_exception
     def train_and_fail():
         model(torch.zeros(5, 1, 6, 6)).sum().backward()
         optimizer.step()
-        optimizer.step(lambda: 0.0)
+        optimizer.step(closure=lambda: 0.0)
         raise KeyError
 
     with pytest.raises(KeyError), hooks:

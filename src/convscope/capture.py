@@ -93,6 +93,6 @@ def _silent(hook: Callable[..., None]) -> Callable[..., None]:
 
 def _of_optimizer(hook: StepHook) -> Callable[[Optimizer, tuple[Any, ...], dict[str, Any]], None]:
     def call(optimizer: Optimizer, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        hook(optimizer, (arguments[0] if arguments else keywords.get("closure")) is not None)
+        hook(optimizer, (arguments[1] if len(arguments) > 1 else keywords.get("closure")) is not None)  # arguments[0] is the optimiser
 
     return call

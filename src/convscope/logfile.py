@@ -1,8 +1,8 @@
 """The SQLite file under a run's log: its tables, and records turned into rows and back. No torch.
 
-Receives records (records.py) and gives them back; numbers keep every bit, NaN is NULL. What is kept is decided in runlog.py.
-The tables can be read with any SQLite tool. Two columns are blobs: `histogram` is one byte that gives the width of a count (1, 2, 4 or 8),
-then the counts, little endian; `positive` is the mask as in `LayerStats`.
+Receives records (records.py) and columns of them (columns.py) and gives them back; numbers keep every bit, NaN is NULL.
+What is kept is decided in runlog.py. Layers are kept as blocks of rows, because a row of its own for each layer and step would cost more than
+measuring it; everything else can be read with any SQLite tool.
 
 A file is in WAL mode while it is written, so that others can read it meanwhile. It is in rollback mode after it was closed, and always on
 network file systems, where WAL is not safe (https://sqlite.org/wal.html).
@@ -11,7 +11,6 @@ network file systems, where WAL is not safe (https://sqlite.org/wal.html).
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import math
 import os
@@ -20,10 +19,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy
-
+from convscope.columns import LayerColumns
 from convscope.errors import RunError
-from convscope.records import EpochRecord, Finding, Histogram, LayerStats, Observation, Range, StepRecord, from_json, to_json
+from convscope.records import EpochRecord, Finding, Observation, Range, StepRecord, from_json, to_json
 
 SCHEMA_VERSION = 1  # PRAGMA user_version of the file
 NETWORK_FILE_SYSTEMS = (
@@ -47,15 +45,12 @@ WAIT_FOR_LOCK = 10.0  # seconds that a writer or reader waits for the other
 _RANGE = ("minimum", "mean", "maximum", "last", "count")
 _RANGES = ("loss", "gradient_norm", "seconds")
 _STEP_COLUMNS = ("first_step", "last_step", "epoch", *(f"{name}_{part}" for name in _RANGES for part in _RANGE), "hyper")
-_LAYER_FIELDS = tuple(field.name for field in dataclasses.fields(LayerStats) if field.name not in ("layer", "histogram"))
-_LAYER_COLUMNS = ("layer", *_LAYER_FIELDS, "histogram_first", "histogram")
-_NAN_FIELDS = frozenset(field.name for field in dataclasses.fields(LayerStats) if field.type == "float")
 
 _TABLES = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE steps ({", ".join(_STEP_COLUMNS)}, PRIMARY KEY (first_step));
-CREATE TABLE layer_names (position INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL);
-CREATE TABLE layers ({", ".join(_LAYER_COLUMNS)}, PRIMARY KEY (layer, first_step));
+CREATE TABLE layer_names (position INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, kind, near_zero);
+CREATE TABLE layers (layer, first_step, last_step, records, block, PRIMARY KEY (layer, first_step));
 CREATE TABLE observations (step, kind, subject, numbers, PRIMARY KEY (kind, subject, step));
 CREATE TABLE epochs (epoch INTEGER PRIMARY KEY, steps, record);
 CREATE TABLE findings (name, subject, step, record, PRIMARY KEY (name, subject));
@@ -182,9 +177,10 @@ def put_steps(connection: sqlite3.Connection, records: Iterable[StepRecord]) -> 
     put(connection, "steps", map(_step_row, records), len(_STEP_COLUMNS))
 
 
-def put_layers(connection: sqlite3.Connection, position: int, records: Iterable[LayerStats]) -> None:
-    """Write one layer's records, each in place of one that begins at the same step."""
-    put(connection, "layers", (_layer_row(position, record) for record in records), len(_LAYER_COLUMNS))
+def put_layers(connection: sqlite3.Connection, position: int, blocks: Iterable[LayerColumns]) -> None:
+    """Write one layer's blocks, each in place of one that begins at the same step."""
+    rows = ((position, int(b.rows["first_step"][0]), int(b.rows["last_step"][-1]), len(b), b.to_bytes()) for b in blocks if len(b))
+    put(connection, "layers", rows, 5)
 
 
 def steps(connection: sqlite3.Connection, after: int = -1) -> list[StepRecord]:
@@ -193,10 +189,19 @@ def steps(connection: sqlite3.Connection, after: int = -1) -> list[StepRecord]:
     return [_step_record(row) for row in connection.execute(query, (after,))]
 
 
-def layers(connection: sqlite3.Connection, position: int, name: str, after: int = -1) -> list[LayerStats]:
-    """One layer's records whose last step is later than `after`, in order."""
-    query = f"SELECT {', '.join(_LAYER_COLUMNS)} FROM layers WHERE layer = ? AND last_step > ? ORDER BY first_step"
-    return [_layer_record(name, row) for row in connection.execute(query, (position, after))]
+def layer_names(connection: sqlite3.Connection) -> dict[str, tuple[int, str, float]]:
+    """Position, kind and limit of "near zero" of every layer, in order."""
+    rows = connection.execute("SELECT name, position, kind, near_zero FROM layer_names ORDER BY position")
+    return {name: (position, kind, near_zero) for name, position, kind, near_zero in rows}
+
+
+def layer_blocks(connection: sqlite3.Connection, name: str, after: int = -1) -> list[LayerColumns]:
+    """One layer's blocks that reach beyond the step `after`, in order; none when there is no such layer."""
+    query = (
+        "SELECT kind, near_zero, block FROM layers JOIN layer_names ON layer = position "
+        "WHERE name = ? AND last_step > ? ORDER BY first_step"
+    )
+    return [LayerColumns.from_bytes(block, name, kind, near_zero) for kind, near_zero, block in connection.execute(query, (name, after))]
 
 
 def observation_row(record: Observation) -> tuple[Any, ...]:
@@ -249,27 +254,3 @@ def _range(parts: Sequence[Any]) -> Range | None:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
-
-
-def _layer_row(position: int, record: LayerStats) -> tuple[Any, ...]:
-    values = [getattr(record, name) for name in _LAYER_FIELDS[:-1]]
-    return (position, *values, ",".join(record.sampled), record.histogram.first, _blob(record.histogram.counts))
-
-
-def _layer_record(name: str, row: Sequence[Any]) -> LayerStats:
-    values = dict(zip(_LAYER_FIELDS, row[1:-2], strict=True))
-    for key in _NAN_FIELDS:
-        values[key] = _number(values[key])
-    values["non_finite"] = bool(values["non_finite"])
-    values["sampled"] = tuple(filter(None, values["sampled"].split(",")))
-    return LayerStats(layer=name, histogram=Histogram(row[-2], _counts(row[-1])), **values)
-
-
-def _blob(counts: tuple[int, ...]) -> bytes:
-    most = max(counts, default=0)
-    width = next(width for width in (1, 2, 4, 8) if most < 256**width)
-    return bytes([width]) + numpy.array(counts, dtype=f"<u{width}").tobytes()
-
-
-def _counts(blob: bytes) -> tuple[int, ...]:
-    return tuple(numpy.frombuffer(blob, dtype=f"<u{blob[0]}", offset=1).tolist())

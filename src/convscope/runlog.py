@@ -16,6 +16,7 @@ not end the training that it describes: the failure is told once, as a warning, 
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 import time
@@ -24,13 +25,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from convscope import logfile
+from convscope.columns import LayerColumns
 from convscope.errors import RunError
 from convscope.records import EpochRecord, Finding, LayerStats, Observation, StepRecord, to_json
 
 CAPACITY = 2000  # rows of a series; a screen shows fewer columns
+BLOCK = 32  # rows of a layer that are written together; the last block is written again whenever it grows
 FLUSH_SECONDS = 0.5  # half of the second that may be lost, as the next call can come late
 KEPT_FIRST, KEPT_OBSERVATIONS = (
     128,
@@ -64,50 +67,98 @@ def merge_all(records: list[R]) -> R:
 
 
 @dataclass(slots=True)
-class _Series(Generic[R]):
-    """What the writer knows of a series: how many rows it has, how many records a full row spans, and the last row."""
+class _Steps:
+    """What the writer knows of the step records: how many rows, how many steps a full row spans, and the last row."""
 
     rows: int = 0
     span: int = 1
-    last: R | None = None
+    last: StepRecord | None = None
 
     @classmethod
-    def of(cls, rows: list[R]) -> _Series[R]:
-        """The state of a series with these rows; the first row is a full one, unless it is the only one."""
-        return cls(len(rows), 1 << (_count(rows[0]) - 1).bit_length(), rows[-1]) if rows else cls()
+    def of(cls, rows: list[StepRecord]) -> _Steps:
+        """The state with these rows."""
+        return cls(len(rows), _span(rows[0].loss.count), rows[-1]) if rows else cls()
 
-    def extend(self, record: R) -> R | None:
+    def extend(self, record: StepRecord) -> StepRecord | None:
         """Take the next record; the row that it made or changed, or None when the last row holds its step already."""
         if self.last is not None and record.first_step <= self.last.last_step:
             return None
-        if self.last is not None and _count(self.last) + _count(record) <= self.span:
+        if self.last is not None and self.last.loss.count + record.loss.count <= self.span:
             self.last = self.last.merge(record)
         else:
             self.last, self.rows = record, self.rows + 1
         return self.last
 
-    def halve(self, rows: list[R], capacity: int) -> list[R]:
+    def halve(self, rows: list[StepRecord], capacity: int) -> list[StepRecord]:
         """Merge neighbours, and double the span, until the rows are at most `capacity`."""
         while len(rows) > capacity:
             self.span *= 2
-            rows = _joined(rows, self.span)
+            joined = rows[:1]
+            for row in rows[1:]:
+                if joined[-1].loss.count + row.loss.count <= self.span:
+                    joined[-1] = joined[-1].merge(row)
+                else:
+                    joined.append(row)
+            rows = joined
         self.rows, self.last = len(rows), rows[-1]
         return rows
 
 
-def _count(record: StepRecord | LayerStats) -> int:
-    return record.records if isinstance(record, LayerStats) else record.loss.count
+@dataclass(slots=True)
+class _Layer:
+    """What the writer knows of a layer: how many rows lie in finished blocks, how many records a full row spans, and the last block."""
+
+    position: int
+    finished: int
+    span: int
+    tail: LayerColumns
+
+    @classmethod
+    def of(cls, position: int, blocks: list[LayerColumns], empty: LayerColumns) -> _Layer:
+        """The state with these blocks."""
+        if not blocks:
+            return cls(position, 0, 1, empty)
+        return cls(position, sum(map(len, blocks[:-1])), _span(int(blocks[0].rows["records"][0])), blocks[-1])
+
+    def extend(self, columns: LayerColumns) -> list[LayerColumns]:
+        """Take the next records, those left out that the last row holds already; the blocks that are made or changed by it."""
+        if len(self.tail):
+            columns = columns.after(int(self.tail.rows["last_step"][-1]))
+        return self._cut(self.tail.joined(columns).grouped(self.span))
+
+    def halve(self, blocks: list[LayerColumns], capacity: int) -> list[LayerColumns]:
+        """Merge neighbours, and double the span, until the rows are at most `capacity`."""
+        columns = functools.reduce(LayerColumns.joined, blocks)
+        while len(columns) > capacity:
+            self.span *= 2
+            columns = columns.grouped(self.span)
+        self.finished = 0
+        return self._cut(columns)
+
+    def _cut(self, columns: LayerColumns) -> list[LayerColumns]:
+        blocks = [columns.part(at, at + BLOCK) for at in range(0, len(columns), BLOCK)]
+        if blocks:
+            self.finished += len(columns) - len(blocks[-1])
+            self.tail = blocks[-1]
+        return blocks
 
 
-def _joined(rows: list[R], span: int) -> list[R]:
-    """Neighbours merged as long as a row spans at most `span` records."""
-    joined = rows[:1]
-    for row in rows[1:]:
-        if _count(joined[-1]) + _count(row) <= span:
-            joined[-1] = joined[-1].merge(row)
+def _columns(parts: list[LayerColumns | LayerStats]) -> LayerColumns:
+    """Records and columns of one layer, put together in order."""
+    joined: list[LayerColumns] = []
+    single: list[LayerStats] = []
+    for part in parts:
+        if isinstance(part, LayerStats):
+            single.append(part)
         else:
-            joined.append(row)
-    return joined
+            joined += [LayerColumns.of(single), part] if single else [part]
+            single = []
+    return functools.reduce(LayerColumns.joined, [*joined, LayerColumns.of(single)] if single else joined)
+
+
+def _span(records: int) -> int:
+    """How many records a full row spans, told by the first row: the next power of two, as only a single row may be incomplete."""
+    return 1 << (records - 1).bit_length()
 
 
 class RunLog:
@@ -128,10 +179,9 @@ class RunLog:
         self.path, self.capacity = path, capacity
         self._connection, self._writable, self._told = connection, writable, False
         self._flushed_at = time.monotonic()
-        self._steps: _Series[StepRecord] = _Series()
-        self._layers: dict[str, _Series[LayerStats]] = {}
-        self._positions: dict[str, int] = {}
-        self._pending: list[StepRecord | LayerStats | Observation | EpochRecord | Finding | tuple[str, Any]] = []
+        self._steps = _Steps()
+        self._layers: dict[str, _Layer] = {}
+        self._pending: list[StepRecord | LayerStats | LayerColumns | Observation | EpochRecord | Finding | tuple[str, Any]] = []
         if writable:
             self._load_state()
 
@@ -200,8 +250,12 @@ class RunLog:
         self._add(record)
 
     def layer(self, record: LayerStats) -> None:
-        """Add what one layer's values looked like on one step; layers keep the order in which they first came."""
+        """Add what one layer's values looked like on one step, or some; layers keep the order in which they first came."""
         self._add(record)
+
+    def columns(self, columns: LayerColumns) -> None:
+        """Add what one layer's values looked like on some steps, in order."""
+        self._add(columns)
 
     def observe(self, record: Observation) -> None:
         """Add an observation; one of the same kind, subject and step is replaced."""
@@ -240,10 +294,19 @@ class RunLog:
         a resumed run repeats them bit for bit, so the log ends up as if the run had never stopped.
         """
         self.flush()
-        for table, column in (("steps", "first_step"), ("layers", "first_step")):
-            self._connection.execute(f"DELETE FROM {table} WHERE {column} >= ?", (steps,))
-        for table, column in (("observations", "step"), ("findings", "step"), ("epochs", "steps")):
-            self._connection.execute(f"DELETE FROM {table} WHERE {column} > ?", (steps,))
+        self._connection.execute("BEGIN IMMEDIATE")
+        for table, condition in (
+            ("steps", "first_step >= ?"),
+            ("observations", "step > ?"),
+            ("findings", "step > ?"),
+            ("epochs", "steps > ?"),
+        ):
+            self._connection.execute(f"DELETE FROM {table} WHERE {condition}", (steps,))
+        for name, layer in self._layers.items():
+            reaching = logfile.layer_blocks(self._connection, name, steps - 1)
+            self._connection.execute("DELETE FROM layers WHERE layer = ? AND last_step >= ?", (layer.position, steps))
+            logfile.put_layers(self._connection, layer.position, [block.before(steps) for block in reaching])
+        self._connection.execute("COMMIT")
         self._load_state()
 
     # ------------------------------------------------------------ reading
@@ -258,13 +321,16 @@ class RunLog:
 
     def layer_names(self) -> list[str]:
         """The names of the layers, in order."""
-        return [row[0] for row in self._read(lambda: list(self._connection.execute("SELECT name FROM layer_names ORDER BY position")))]
+        return list(self._read(lambda: logfile.layer_names(self._connection)))
+
+    def layer_columns(self, name: str, after: int = -1) -> LayerColumns:
+        """The records of one layer as columns; empty when there are none."""
+        blocks = self._read(lambda: logfile.layer_blocks(self._connection, name, after))
+        return functools.reduce(LayerColumns.joined, blocks).after(after) if blocks else LayerColumns.empty(name)
 
     def layer_records(self, name: str, after: int = -1) -> list[LayerStats]:
         """The records of one layer; empty when there are none."""
-        query = "SELECT position FROM layer_names WHERE name = ?"
-        rows = self._read(lambda: list(self._connection.execute(query, (name,))))
-        return self._read(lambda: logfile.layers(self._connection, rows[0][0], name, after)) if rows else []
+        return self.layer_columns(name, after).records()
 
     def observations(self) -> list[Observation]:
         """The observations, by step."""
@@ -317,6 +383,8 @@ class RunLog:
             return query()
         except sqlite3.Error as error:
             raise logfile.unreadable(self.path, error) from None
+        except ValueError as error:  # a block whose bytes make no sense
+            raise logfile.unreadable(self.path, sqlite3.DatabaseError(str(error))) from None
 
     def _tell(self, error: sqlite3.Error) -> None:
         if not self._told:
@@ -333,18 +401,19 @@ class RunLog:
             self._tell(error)
 
     def _write(self, pending: list[Any]) -> None:
-        changed_steps: dict[int, StepRecord] = {}
-        changed_layers: dict[str, dict[int, LayerStats]] = {}
+        steps: dict[int, StepRecord] = {}
+        layers: dict[str, list[LayerColumns | LayerStats]] = {}
         for record in pending:
             if isinstance(record, StepRecord):
-                step_row = self._steps.extend(record)
-                changed_steps.update({step_row.first_step: step_row} if step_row else {})
-            elif isinstance(record, LayerStats):
-                row = self._layers.setdefault(record.layer, _Series()).extend(record)
-                changed_layers.setdefault(record.layer, {}).update({row.first_step: row} if row else {})
-        logfile.put_steps(self._connection, changed_steps.values())
-        for name, records in changed_layers.items():
-            logfile.put_layers(self._connection, self._position(name), records.values())
+                row = self._steps.extend(record)
+                steps.update({row.first_step: row} if row else {})
+            elif isinstance(record, LayerColumns | LayerStats):
+                layers.setdefault(record.layer, []).append(record)
+        logfile.put_steps(self._connection, steps.values())
+        for parts in layers.values():
+            columns = _columns(parts)
+            layer = self._layer(columns)
+            logfile.put_layers(self._connection, layer.position, layer.extend(columns))
         self._put("observations", [logfile.observation_row(record) for record in pending if isinstance(record, Observation)])
         self._put("epochs", [logfile.epoch_row(record) for record in pending if isinstance(record, EpochRecord)])
         self._put("findings", [logfile.finding_row(record) for record in pending if isinstance(record, Finding)])
@@ -357,11 +426,13 @@ class RunLog:
         if rows:
             logfile.put(self._connection, table, rows, len(rows[0]))
 
-    def _position(self, name: str) -> int:
-        if name not in self._positions:
-            self._positions[name] = len(self._positions)
-            self._connection.execute("INSERT INTO layer_names VALUES (?, ?)", (self._positions[name], name))
-        return self._positions[name]
+    def _layer(self, columns: LayerColumns) -> _Layer:
+        name = columns.layer
+        if name not in self._layers:
+            position = len(self._layers)
+            self._connection.execute("INSERT INTO layer_names VALUES (?, ?, ?, ?)", (position, name, columns.kind, columns.near_zero))
+            self._layers[name] = _Layer.of(position, [], LayerColumns.empty(name, columns.kind, columns.near_zero))
+        return self._layers[name]
 
     def _bound(self) -> None:
         """Merge neighbours in the series that have become too long, and thin observations."""
@@ -369,12 +440,11 @@ class RunLog:
             steps = self._steps.halve(logfile.steps(self._connection), self.capacity)
             self._connection.execute("DELETE FROM steps")
             logfile.put_steps(self._connection, steps)
-        for name, series in self._layers.items():
-            if series.rows > self.capacity:
-                position = self._positions[name]
-                records = series.halve(logfile.layers(self._connection, position, name), self.capacity)
-                self._connection.execute("DELETE FROM layers WHERE layer = ?", (position,))
-                logfile.put_layers(self._connection, position, records)
+        for name, layer in self._layers.items():
+            if layer.finished + len(layer.tail) > self.capacity:
+                blocks = layer.halve(logfile.layer_blocks(self._connection, name), self.capacity)
+                self._connection.execute("DELETE FROM layers WHERE layer = ?", (layer.position,))
+                logfile.put_layers(self._connection, layer.position, blocks)
         crowded = "SELECT kind, subject FROM observations GROUP BY kind, subject HAVING count(*) > ?"
         for kind, subject in self._connection.execute(crowded, (KEPT_OBSERVATIONS,)).fetchall():
             self._connection.execute(
@@ -385,6 +455,8 @@ class RunLog:
 
     def _load_state(self) -> None:
         """Count what the file holds; after a crash, a failed write or `drop_after`."""
-        self._positions = {name: position for position, name in self._connection.execute("SELECT position, name FROM layer_names")}
-        self._steps = _Series.of(logfile.steps(self._connection))
-        self._layers = {name: _Series.of(logfile.layers(self._connection, at, name)) for name, at in self._positions.items()}
+        self._steps = _Steps.of(logfile.steps(self._connection))
+        self._layers = {
+            name: _Layer.of(position, logfile.layer_blocks(self._connection, name), LayerColumns.empty(name, kind, near_zero))
+            for name, (position, kind, near_zero) in logfile.layer_names(self._connection).items()
+        }

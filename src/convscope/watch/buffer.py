@@ -1,7 +1,7 @@
 """What one layer's outputs look like, collected over a few steps and turned into records together.
 
-Receives output tensors while a network trains; keeps of each a few numbers and a small sample, in memory that was allocated once; hands out
-LayerStats when it is drained. On an accelerator nothing is copied to the host in between. It hooks nothing.
+Receives output tensors while a network trains; keeps of each a few numbers and a small sample, in memory that was allocated once; hands out columns
+of records when it is drained. On an accelerator nothing is copied to the host in between. It hooks nothing.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from jaxtyping import Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convscope.records import LayerStats
+from convscope.columns import ROW, LayerColumns
 from convscope.watch.stats import (
-    NO_SAMPLE,
     Moments,
     SamplePlan,
     SampleStats,
@@ -31,6 +30,7 @@ from convscope.watch.stats import (
     sample_stats,
 )
 
+Array = NDArray[Any]
 MASK_PERIOD = 16  # steps between looks at every channel of a layer: one look costs about as much as its moments, a sixteenth of it little
 MOST_CHANNELS = 65_536  # of an output whose axis 1 is taken for channels
 
@@ -45,32 +45,11 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class ParameterFigures:
-    """A layer's own parameters at one step (NaN where unknown)."""
+    """A layer's own parameters over some steps: one value for each row of the buffers, NaN where unknown."""
 
-    update_ratio: float = math.nan
-    gradient_rms: float = math.nan
-    weight_rms: float = math.nan
-
-
-@dataclass(frozen=True, slots=True)
-class Mask:
-    """Which channels had a positive value in some images."""
-
-    positive: NDArray[Any]
-    channels: int
-    images: int
-
-
-NO_MASK = Mask(numpy.zeros(0, dtype=bool), 0, 0)
-
-
-@dataclass(slots=True)
-class _Call:
-    """The moments of one output; on an accelerator its mean and variance are `waiting` there until the buffer is drained."""
-
-    slot: Slot
-    moments: Moments
-    waiting: tuple[Tensor, Tensor] | None = None
+    update_ratio: NDArray[numpy.float64]
+    gradient_rms: NDArray[numpy.float64]
+    weight_rms: NDArray[numpy.float64]
 
 
 @dataclass(slots=True)
@@ -90,29 +69,37 @@ class LayerBuffer:
     place: int
     near_zero: float
     rows: int
-    _calls: list[_Call] = field(default_factory=list)
+    _steps: dict[int, int] = field(default_factory=dict)  # optimiser step by row
+    _moments: list[tuple[int, Moments]] = field(default_factory=list)  # by row, one for each output
+    _waiting: list[tuple[int, int, Tensor, Tensor]] = field(default_factory=list)  # on an accelerator: row, count, mean, variance
     _masks: list[tuple[int, Tensor, int]] = field(default_factory=list)  # row, greatest value of each channel, images
     _sampled: dict[int, int] = field(default_factory=dict)  # elements looked at, by row
     _samples: Tensor | None = None
-    _plans: dict[tuple[int, ...], SamplePlan] = field(default_factory=dict)
+    _plans: dict[torch.Size, SamplePlan] = field(default_factory=dict)
+
+    @property
+    def used(self) -> bool:
+        """Whether there is anything to drain."""
+        return bool(self._steps)
 
     def add(self, slot: Slot, values: Shaped[Tensor, ...]) -> None:
         """Take what is needed of one output; of several in one step (shared modules, accumulated batches) the first gives the sample."""
-        flat = dense(values)
+        flat, row = dense(values), slot.row
+        self._steps[row] = slot.step
         if flat.device.type == "cpu":
-            self._calls.append(_Call(slot, moments(flat)))
+            self._moments.append((row, moments(flat)))
         else:
             wide = flat if flat.dtype in (torch.float32, torch.float64) else flat.float()
             variance, mean = torch.var_mean(wide, correction=0)
-            self._calls.append(_Call(slot, Moments(flat.numel(), math.nan, math.nan), (mean, variance)))
+            self._waiting.append((row, flat.numel(), mean, variance))
         if not flat.numel():
             return
-        if slot.row not in self._sampled:
+        if row not in self._sampled:
             self._sample(slot, values.shape, flat)
         if (slot.step + self.place) % MASK_PERIOD == 0 and values.ndim >= 2 and values.shape[1] <= MOST_CHANNELS:
-            self._masks.append((slot.row, channel_maximum(values), values.shape[0]))
+            self._masks.append((row, channel_maximum(values), values.shape[0]))
 
-    def _sample(self, slot: Slot, shape: tuple[int, ...], flat: Tensor) -> None:
+    def _sample(self, slot: Slot, shape: torch.Size, flat: Tensor) -> None:
         plan = self._plans.get(shape)
         if plan is None:
             plan = self._plans[shape] = sample_plan(flat.numel(), flat.numel() // shape[0] if shape else 1)
@@ -128,94 +115,85 @@ class LayerBuffer:
             grown[:, : self._samples.shape[1]] = self._samples.to(device)
         return grown
 
-    def forget(self, slot: Slot) -> None:
+    def forget(self, row: int) -> None:
         """Leave out what was added at a step."""
-        self._calls = [call for call in self._calls if call.slot.row != slot.row]
-        self._masks = [mask for mask in self._masks if mask[0] != slot.row]
-        self._sampled.pop(slot.row, None)
+        self._moments = [entry for entry in self._moments if entry[0] != row]
+        self._waiting = [entry for entry in self._waiting if entry[0] != row]
+        self._masks = [entry for entry in self._masks if entry[0] != row]
+        self._steps.pop(row, None)
+        self._sampled.pop(row, None)
 
-    def drain(self, parameters: Mapping[int, ParameterFigures]) -> list[LayerStats]:
-        """One record for each step since the last time, and an empty buffer.
+    def drain(self, own: ParameterFigures | None = None) -> LayerColumns:
+        """A record for each step since the last time, and an empty buffer.
 
         Args:
-            parameters: by row, what is known of the layer's own parameters.
+            own: what is known of the layer's own parameters.
         """
-        slots = {call.slot.row: call.slot for call in self._calls}
-        exact, samples, masks = self._read_moments(), self._read_samples(), self._read_masks()
-        nothing = ParameterFigures()
-        records = [
-            self._record(slot, exact[row], samples.get(row), masks.get(row, NO_MASK), parameters.get(row, nothing))
-            for row, slot in slots.items()
-        ]
-        self._calls, self._masks, self._sampled = [], [], {}
-        return records
+        used = list(self._steps)
+        place = {row: at for at, row in enumerate(used)}
+        rows = numpy.zeros(len(used), dtype=ROW)
+        rows["first_step"] = rows["last_step"] = list(self._steps.values())
+        rows["records"] = 1
+        for name in ("mean", "m2", "minimum", "maximum", "update_ratio", "gradient_rms", "weight_rms"):
+            rows[name] = math.nan
+        if own is not None:
+            rows["update_ratio"], rows["gradient_rms"] = own.update_ratio[used], own.gradient_rms[used]
+            rows["weight_rms"] = own.weight_rms[used]
+            rows["parameter_records"] = ~numpy.isnan(rows["weight_rms"])
+        first, bins = self._fill_samples(rows, place)
+        self._fill_moments(rows, place)
+        masks = self._fill_masks(rows, place)
+        self._steps, self._moments, self._waiting, self._masks, self._sampled = {}, [], [], [], {}
+        return LayerColumns(self.name, self.kind, self.near_zero, rows, first, bins, masks)
 
-    def _read_moments(self) -> dict[int, Moments]:
-        """The moments of each row, its outputs merged."""
-        waiting = [call for call in self._calls if call.waiting is not None]
-        if waiting:
-            pairs = torch.stack([value for call in waiting if call.waiting for value in call.waiting]).tolist()
-            for call, mean, variance in zip(waiting, pairs[::2], pairs[1::2], strict=True):
-                call.moments = Moments(call.moments.count, mean if math.isfinite(variance) else math.nan, variance * call.moments.count)
-        merged: dict[int, Moments] = {}
-        for call in self._calls:
-            row = call.slot.row
-            merged[row] = merged_moments(merged[row], call.moments) if row in merged else call.moments
-        return merged
-
-    def _read_samples(self) -> dict[int, SampleStats]:
-        """What the sample of each row looks like; rows of one width are worked out together."""
+    def _fill_samples(self, rows: Array, place: Mapping[int, int]) -> tuple[int, Array]:
+        """What the samples look like; those of one width are worked out together."""
         widths: dict[int, list[int]] = {}
         for row, width in self._sampled.items():
             widths.setdefault(width, []).append(row)
-        found: dict[int, SampleStats] = {}
-        for width, rows in widths.items():
+        found: list[tuple[list[int], SampleStats]] = []
+        for width, sampled in widths.items():
             assert self._samples is not None
-            neighbours = rows == list(range(rows[0], rows[0] + len(rows)))
-            samples = self._samples[rows[0] : rows[0] + len(rows)] if neighbours else self._samples[rows]
-            found.update(zip(rows, sample_stats(samples[:, :width], self.near_zero), strict=True))
-        return found
+            neighbours = sampled[-1] - sampled[0] + 1 == len(sampled)
+            samples = self._samples[sampled[0] : sampled[-1] + 1] if neighbours else self._samples[sampled]
+            stats = sample_stats(samples[:, :width], self.near_zero)
+            places = [place[row] for row in sampled]
+            rows["sample_count"][places] = width
+            for name in ("nan_count", "inf_count", "zero_count", "near_zero_count", "minimum", "maximum"):
+                rows[name][places] = getattr(stats, name)
+            for at, (mean, variance) in stats.moments.items():
+                rows["mean"][places[at]], rows["m2"][places[at]] = mean, variance
+            found.append((places, stats))
+        first = min((stats.first_bin for _, stats in found), default=0)
+        bins = numpy.zeros((len(rows), max((s.first_bin - first + s.bins.shape[1] for _, s in found), default=0)), dtype=numpy.int64)
+        for places, stats in found:
+            bins[places, stats.first_bin - first : stats.first_bin - first + stats.bins.shape[1]] = stats.bins
+        return first, bins
 
-    def _read_masks(self) -> dict[int, Mask]:
-        """Which channels were positive in each row that was looked at."""
-        found: dict[int, Mask] = {}
+    def _fill_moments(self, rows: Array, place: Mapping[int, int]) -> None:
+        """Count, mean and m2; where an element was not finite, mean and variance of the sample's finite ones stand there already."""
+        if self._waiting:
+            pairs = torch.stack([value for _, _, mean, variance in self._waiting for value in (mean, variance)]).tolist()
+            for (row, count, _, _), mean, variance in zip(self._waiting, pairs[::2], pairs[1::2], strict=True):
+                self._moments.append((row, Moments(count, mean if math.isfinite(variance) else math.nan, variance * count)))
+        merged: dict[int, Moments] = {}
+        for row, exact in self._moments:
+            merged[row] = merged_moments(merged[row], exact) if row in merged else exact
+        places = [place[row] for row in merged]
+        count, mean, m2 = numpy.array([(one.count, one.mean, one.m2) for one in merged.values()], dtype=numpy.float64).T
+        finite = ~numpy.isnan(mean) | (count == 0)
+        rows["count"][places] = count
+        rows["mean"][places] = numpy.where(finite, mean, rows["mean"][places])
+        rows["m2"][places] = numpy.where(finite, m2, rows["m2"][places] * count)
+        rows["non_finite"][places] = rows["sampled"][places] = ~finite
+
+    def _fill_masks(self, rows: Array, place: Mapping[int, int]) -> Array:
+        """Which channels were positive, at the steps at which they were looked at."""
+        width = max((-(-len(maximum) // 8) for _, maximum, _ in self._masks), default=0)
+        masks = numpy.zeros((len(rows), width), dtype=numpy.uint8)
         for row, maximum, images in self._masks:
-            positive = (maximum > 0).cpu().numpy()
-            before = found.get(row, NO_MASK)
-            if before.channels == len(positive):
-                positive |= before.positive
-                images += before.images
-            found[row] = Mask(positive, len(positive), images)
-        return found
-
-    def _record(self, slot: Slot, exact: Moments, sample: SampleStats | None, mask: Mask, own: ParameterFigures) -> LayerStats:
-        sample = sample or NO_SAMPLE
-        finite = exact.count == 0 or math.isfinite(exact.mean)
-        mean, m2 = (exact.mean, exact.m2) if finite else sample.estimate(exact.count)
-        return LayerStats(
-            layer=self.name,
-            first_step=slot.step,
-            last_step=slot.step,
-            count=exact.count,
-            mean=mean,
-            m2=m2,
-            minimum=sample.minimum,
-            maximum=sample.maximum,
-            kind=self.kind,
-            non_finite=not finite,
-            sample_count=sample.count,
-            nan_count=sample.nan_count,
-            inf_count=sample.inf_count,
-            zero_count=sample.zero_count,
-            near_zero_count=sample.near_zero_count,
-            near_zero=self.near_zero,
-            histogram=sample.histogram,
-            positive=numpy.packbits(mask.positive, bitorder="little").tobytes() if mask.channels else b"",
-            channels=mask.channels,
-            positive_samples=mask.images,
-            update_ratio=own.update_ratio,
-            gradient_rms=own.gradient_rms,
-            weight_rms=own.weight_rms,
-            parameter_records=int(not math.isnan(own.weight_rms)),
-            sampled=() if finite else ("mean", "m2"),
-        )
+            at, channels = place[row], maximum.numel()
+            masks[at, : -(-channels // 8)] |= numpy.packbits((maximum > 0).cpu().numpy(), bitorder="little")
+            rows["channels"][at] = max(channels, rows["channels"][at])
+            rows["positive_samples"][at] += images
+        return masks

@@ -117,9 +117,9 @@ class FunctionCalls:
             self._running.pop()
 
     def _called(self, function: str, output: Tensor) -> None:
-        self._found = True
         owner = self._running[-1] if self._running else ""
         if owner is not None:
+            self._found = True
             self._report(f"{self._prefix}{owner}.{function}" if owner else f"{self._prefix}{function}", function, output)
 
 

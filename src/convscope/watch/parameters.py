@@ -34,6 +34,9 @@ class _Step:
     looked_at: list[int] = field(default_factory=list)
 
 
+_NOTHING = _Step()
+
+
 class ParameterWatch:
     """Measures the parameters of a network.
 
@@ -54,6 +57,8 @@ class ParameterWatch:
         self._versions: list[int] = []
         self._before, self._after = Tensor(), Tensor()
         self._views: list[Tensor] = []
+        self._places: list[int] = []
+        self._flat: list[Tensor] = []
         self._before_rows: list[Tensor] = []
         self._after_rows: list[Tensor] = []
 
@@ -80,29 +85,25 @@ class ParameterWatch:
             torch._foreach_copy_(self._after_rows, self._views)
             self._now.moved = torch.linalg.vector_norm(torch.stack([self._before, self._after - self._before]), dim=2)
 
-    def close(self, row: int) -> None:
-        """The step is over; keep what was measured under the number of its row."""
-        self._done[row] = self._now
+    def close(self, row: int | None) -> None:
+        """The step is over; keep what was measured under the number of its row, or forget it."""
+        if row is not None:
+            self._done[row] = self._now
         self._now = _Step()
 
-    def drain(self) -> tuple[dict[int, float], dict[str, dict[int, ParameterFigures]]]:
-        """The norm of all gradients by row, and each layer's figures by row; what was kept is forgotten."""
-        rows, steps = list(self._done), list(self._done.values())
+    def drain(self, size: int) -> tuple[Array, dict[str, ParameterFigures]]:
+        """The norm of all gradients by row of the buffers, which have `size` of them, and each layer's figures; what was kept is forgotten."""
+        steps = [self._done.get(row, _NOTHING) for row in range(size)]
         self._done = {}
-        if not rows:
-            return {}, {}
         early, late = self._squares([step.after_backward for step in steps]), self._squares([step.at_step for step in steps])
         unscaled = numpy.nansum(late, 1) < UNSCALED**2 * numpy.nansum(early, 1)
         gradients = numpy.where(numpy.isnan(early) | (unscaled[:, None] & ~numpy.isnan(late)), late, early)
-        known = ~numpy.isnan(gradients).all(1)
-        norms = {
-            row: float(norm) for row, norm, is_known in zip(rows, numpy.sqrt(numpy.nansum(gradients, 1)), known, strict=True) if is_known
-        }
+        norms = numpy.where(numpy.isnan(gradients).all(1), math.nan, numpy.sqrt(numpy.nansum(gradients, 1)))
         everyone = list(range(len(self._parameters)))
         scale = self._counts / numpy.minimum(self._counts, SAMPLE)  # of the sample's squares to those of the whole
         weights = self._squares([(everyone, step.moved[0]) if step.moved is not None else None for step in steps]) * scale
         updates = self._squares([(everyone, step.moved[1]) if step.moved is not None else None for step in steps]) * scale
-        return norms, {name: self._figures(own, rows, gradients, weights, updates) for name, own in self._layers.items()}
+        return norms, {name: self._figures(own, gradients, weights, updates) for name, own in self._layers.items()}
 
     def _squares(self, measured: Sequence[tuple[list[int], Tensor] | None]) -> Array:
         """Squared norms, a row for each step and a column for each parameter; NaN where nothing was measured."""
@@ -116,8 +117,8 @@ class ParameterWatch:
             squares[numpy.ix_(places, numbers)] = norms.double().cpu().numpy() ** 2
         return squares
 
-    def _figures(self, own: list[int], rows: list[int], gradients: Array, weights: Array, updates: Array) -> dict[int, ParameterFigures]:
-        """The figures of one layer by row; its frozen parameters count as weights only."""
+    def _figures(self, own: list[int], gradients: Array, weights: Array, updates: Array) -> ParameterFigures:
+        """The figures of one layer; its frozen parameters count as weights only."""
         moving = [number for number in own if self._trainable[number]]
         has_gradient = ~numpy.isnan(gradients[:, moving])
         with numpy.errstate(invalid="ignore", divide="ignore"):
@@ -125,8 +126,7 @@ class ParameterWatch:
             update = numpy.sqrt(updates[:, moving].sum(1)) if moving else math.nan
             ratio = numpy.where(weight > 0, update / weight, math.nan)
             gradient = numpy.sqrt(numpy.nansum(gradients[:, moving], 1) / (has_gradient * self._counts[moving]).sum(1))
-        columns = (ratio.tolist(), gradient.tolist(), (weight / math.sqrt(self._counts[own].sum())).tolist())
-        return {row: ParameterFigures(*figures) for row, *figures in zip(rows, *columns, strict=True)}
+        return ParameterFigures(ratio, gradient, weight / math.sqrt(self._counts[own].sum()))
 
     # ------------------------------------------------------------ inside
 
@@ -148,17 +148,18 @@ class ParameterWatch:
         if not self._parameters:
             return
         device = self._parameters[0].device
-        width = int(min(self._counts.max(), SAMPLE))
-        self._before = torch.zeros(len(self._parameters), width, dtype=torch.float32, device=device)
-        self._after = torch.zeros_like(self._before)
         sizes = [int(min(count, SAMPLE)) for count in self._counts]
+        self._before = torch.zeros(len(sizes), max(sizes), dtype=torch.float32, device=device)
+        self._after = torch.zeros_like(self._before)
         self._before_rows = [row[:size] for row, size in zip(self._before, sizes, strict=True)]
         self._after_rows = [row[:size] for row, size in zip(self._after, sizes, strict=True)]
 
     def _sampled(self, step: int) -> list[Tensor]:
         """Views of the elements of each parameter that are looked at in this step."""
-        views = []
-        for parameter in self._parameters:
-            flat, count = dense(parameter), parameter.numel()
-            views.append(flat if count <= SAMPLE else flat.narrow(0, step * STRIDE_OF_STARTS % (count - SAMPLE + 1), SAMPLE))
-        return views
+        places = [parameter.data_ptr() for parameter in self._parameters]
+        if places != self._places:  # a parameter may get new memory, when a network moves to another device
+            self._places, self._flat = places, [dense(parameter) for parameter in self._parameters]
+        return [
+            flat if (spare := flat.numel() - SAMPLE) <= 0 else flat.narrow(0, step * STRIDE_OF_STARTS % (spare + 1), SAMPLE)
+            for flat in self._flat
+        ]

@@ -195,7 +195,7 @@ class Recording:
             self._now.losses.clear()
             if self._now.slot is not None:
                 for buffer in self._buffers.values():
-                    buffer.forget(self._now.slot)
+                    buffer.forget(self._now.slot.row)
 
     def _layer_hook(self, layer: Layer) -> Callable[..., None]:
         name, kind = layer.name, layer.kind
@@ -310,22 +310,24 @@ class Recording:
         now, self._now = self._now, None
         if now is None:
             return
-        if now.slot is not None:
-            self._used += 1
-            self._parameter_watch().close(now.slot.row)
+        if self._parameters is not None:
+            self._parameters.close(now.slot.row if now.slot is not None else None)
+        self._used += now.slot is not None
         if now.optimizers:
             self.step = now.number + 1
             self._ended_at += now.seconds
             self._done.append(now)
 
     def drain(self) -> None:
-        """Turn what the buffers hold into records and hand them to the log."""
-        norms, figures = self._parameters.drain() if self._parameters is not None else ({}, {})
+        """Turn what the buffers hold into records and hand them to the log; in the middle of a step its rest is not recorded."""
+        if self._now is not None:
+            self._now.slot = None
+        norms, figures = self._parameters.drain(self._rows) if self._parameters is not None else (None, {})
         for name, buffer in self._buffers.items():
-            for record in buffer.drain(figures.get(name, {})):
-                self._log.layer(record)
+            if buffer.used:
+                self._log.columns(buffer.drain(figures.get(name)))
         for step in self._done:
-            norm = norms.get(step.slot.row) if step.slot is not None else None
+            norm = float(norms[step.slot.row]) if step.slot is not None and norms is not None else math.nan
             self._log.step(
                 StepRecord(
                     step.number,
@@ -333,7 +335,7 @@ class Recording:
                     step.epoch,
                     Range.of(step.loss()),
                     {name: Range.of(value) for name, value in step.hyper.items()},
-                    Range.of(norm) if norm is not None else None,
+                    Range.of(norm) if not math.isnan(norm) else None,
                     Range.of(step.seconds),
                 )
             )

@@ -7,7 +7,6 @@ comes from a sample of 2,048 elements. The sample is 32 runs of 64 neighbouring 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convscope.records import NEAR_ZERO, Histogram, merge_moments
+from convscope.records import NEAR_ZERO, merge_moments
 
 SAMPLE_SIZE = 2048  # elements of one output looked at in one step; the error of a share is then at most 1.1 % (one standard deviation)
 RUN = 64  # neighbouring elements in a sample: 256 bytes, four cache lines
@@ -28,8 +27,10 @@ WELL_CONDITIONED = (
     16.0  # mean² over variance up to which E[x²] - mean² in float32 keeps 4 digits of the std; beyond it values are shifted first
 )
 
-_BINS = 1024  # values of the sign, the 8 exponent bits and the top mantissa bit of a float32
-_FIRST = -508  # record index of the lowest bin, see records.Histogram
+Array = NDArray[Any]
+
+_PATTERNS = 1024  # values of the sign, the 8 exponent bits and the top mantissa bit of a float32
+_NOT_FINITE = [510, 511, 1022, 1023]  # those with all exponent bits set
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,78 +134,60 @@ def sample_plan(count: int, image: int, size: int = SAMPLE_SIZE) -> SamplePlan:
 
 @dataclass(frozen=True, slots=True)
 class SampleStats:
-    """What one sample looks like; minimum, maximum, mean and variance are of its finite elements, mean and variance only where some are not."""
+    """What samples of k steps look like, a row for each.
 
-    count: int
-    nan_count: int
-    inf_count: int
-    zero_count: int
-    near_zero_count: int
-    minimum: float
-    maximum: float
-    histogram: Histogram
-    mean: float = math.nan
-    variance: float = math.nan
+    Attributes:
+        first_bin, bins: counts of the finite elements, from that bin of records.Histogram on.
+        nan_count, inf_count, zero_count, near_zero_count: elements.
+        minimum, maximum: of the finite elements, NaN without any.
+        moments: mean and variance of the finite elements of those rows that hold others.
+    """
 
-    def estimate(self, count: int) -> tuple[float, float]:
-        """Mean and m2 of `count` elements, from the finite ones of this sample."""
-        return self.mean, self.variance * count
+    first_bin: int
+    bins: Array
+    nan_count: Array
+    inf_count: Array
+    zero_count: Array
+    near_zero_count: Array
+    minimum: Array
+    maximum: Array
+    moments: dict[int, tuple[float, float]]
 
 
-NO_SAMPLE = SampleStats(0, 0, 0, 0, 0, math.nan, math.nan, Histogram())
-
-
-def sample_stats(samples: Float[Tensor, "steps elements"], near_zero: float = NEAR_ZERO) -> list[SampleStats]:
+def sample_stats(samples: Float[Tensor, "steps elements"], near_zero: float = NEAR_ZERO) -> SampleStats:
     """What each row looks like.
 
     Args:
         samples: float32, one sample a row, on any device; at least one row and one element.
         near_zero: |x| at most this (as a float32) counts as near zero.
     """
-    rows, width = samples.shape
-    keys = (samples.view(torch.int32) >> 22).bitwise_and_(_BINS - 1)
-    keys += torch.arange(0, rows * _BINS, _BINS, dtype=torch.int32, device=samples.device)[:, None]
-    patterns = torch.bincount(keys.view(-1), minlength=rows * _BINS).view(rows, _BINS).cpu().numpy()
+    rows = samples.shape[0]
+    keys = (samples.view(torch.int32) >> 22).bitwise_and_(_PATTERNS - 1)
+    keys += torch.arange(0, rows * _PATTERNS, _PATTERNS, dtype=torch.int32, device=samples.device)[:, None]
+    patterns = torch.bincount(keys.view(-1), minlength=rows * _PATTERNS).view(rows, _PATTERNS).cpu().numpy()
     sizes, ones = samples.abs(), torch.empty_like(samples)  # floats are added three times as fast as truth values
-    zero, near = torch.eq(sizes, 0, out=ones).sum(1).tolist(), torch.le(sizes, near_zero, out=ones).sum(1).tolist()
-    low, high = samples.amin(1).tolist(), samples.amax(1).tolist()
-    bins = _record_bins(patterns)
-    found = [SampleStats(width, 0, 0, int(zero[row]), int(near[row]), low[row], high[row], _histogram(bins[row])) for row in range(rows)]
-    for row in numpy.flatnonzero(patterns[:, [510, 511, 1022, 1023]].any(1)):  # all exponent bits set: NaN or infinite; rare
-        found[row] = _with_non_finite(found[row], samples[row].cpu().double())
-    return found
+    zero, near = torch.eq(sizes, 0, out=ones).sum(1).cpu().numpy(), torch.le(sizes, near_zero, out=ones).sum(1).cpu().numpy()
+    low, high = samples.amin(1).cpu().numpy(), samples.amax(1).cpu().numpy()
+    nan, infinite = numpy.zeros(rows, dtype=numpy.int64), numpy.zeros(rows, dtype=numpy.int64)
+    moments_of = {}
+    for row in numpy.flatnonzero(patterns[:, _NOT_FINITE].any(1)):  # rare
+        values = samples[row].double().cpu().numpy()
+        nan[row], infinite[row] = numpy.isnan(values).sum(), numpy.isinf(values).sum()
+        finite = values[numpy.isfinite(values)]
+        low[row], high[row] = (finite.min(), finite.max()) if finite.size else (math.nan, math.nan)
+        moments_of[int(row)] = (float(finite.mean()), float(finite.var())) if finite.size else (math.nan, math.nan)
+    first, bins = _record_bins(patterns)
+    return SampleStats(first, bins, nan, infinite, zero, near, low, high, moments_of)
 
 
-def _with_non_finite(found: SampleStats, values: Float[Tensor, " elements"]) -> SampleStats:
-    """The same with what is NaN or infinite counted apart."""
-    finite = values[torch.isfinite(values)]
-    some = finite.numel() > 0
-    return dataclasses.replace(
-        found,
-        nan_count=int(torch.isnan(values).sum()),
-        inf_count=int(torch.isinf(values).sum()),
-        minimum=float(finite.min()) if some else math.nan,
-        maximum=float(finite.max()) if some else math.nan,
-        mean=float(finite.mean()) if some else math.nan,
-        variance=float(finite.var(correction=0)) if some else math.nan,
-    )
-
-
-def _record_bins(patterns: NDArray[Any]) -> NDArray[Any]:
-    """Counts by the top ten bits as counts by the bins of records.Histogram, -508 to 508."""
+def _record_bins(patterns: Array) -> tuple[int, Array]:
+    """Counts by the top ten bits as counts by the bins of records.Histogram, from the first that is not empty to the last."""
     positive, negative = patterns[:, :510], patterns[:, 512:1022]
     centre = positive[:, :1] + positive[:, 1:2] + negative[:, :1] + negative[:, 1:2]  # zero and denormals, of both signs
-    joined: NDArray[Any] = numpy.concatenate([negative[:, :1:-1], centre, positive[:, 2:]], axis=1)
-    return joined
-
-
-def _histogram(bins: NDArray[Any]) -> Histogram:
-    """Counts from bin -508 to 508 as a record, without the empty ends."""
-    used = numpy.flatnonzero(bins)
-    if not used.size:
-        return Histogram()
-    first, last = int(used[0]), int(used[-1])
-    return Histogram(first + _FIRST, tuple(bins[first : last + 1].tolist()))
+    bins: Array = numpy.concatenate([negative[:, :1:-1], centre, positive[:, 2:]], axis=1)
+    used = numpy.flatnonzero(bins.any(0))
+    first, last = (int(used[0]), int(used[-1])) if used.size else (0, -1)
+    return first - 508, bins[:, first : last + 1]
 
 
 def channel_maximum(values: Shaped[Tensor, "images channels ..."]) -> Shaped[Tensor, " channels"]:
