@@ -28,7 +28,7 @@ MOST_IMAGES, MOST_CHANNELS = 64, 4  # for the images' scale
 EVERY_PASS_UNTIL, THEN_EVERY = 64, 4  # training passes whose answers are counted
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Pass:
     """One forward pass of the network."""
 

@@ -1,0 +1,410 @@
+"""The observer: what it sees of real training loops, compared with what is known to be true, and that it changes nothing."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from convscope.records import Observation
+from convscope.watch.deferred import Deferred
+from convscope.watch.graph_facts import fresh_share, network_numbers
+from convscope.watch.identity import MOST_KNOWN, Identity, hashes_of
+from convscope.watch.loss_spy import LOSSES, LossSpy
+from convscope.watch.observe import Observer
+
+
+@contextmanager
+def observed(model: nn.Module) -> Iterator[list[Observation]]:
+    """Observe a model's training the way a Watcher does."""
+    seen: list[Observation] = []
+    observer = Observer(model, seen.append)
+    handles = [
+        model.register_forward_pre_hook(lambda module, arguments: observer.forward_begin(arguments)),
+        model.register_forward_hook(lambda module, arguments, output: observer.forward_end(output)),
+        register_optimizer_step_pre_hook(lambda optimizer, *_: observer.step_begin(optimizer)),
+        register_optimizer_step_post_hook(lambda optimizer, *_: observer.step_end(optimizer)),
+    ]
+    try:
+        yield seen
+    finally:
+        observer.close()
+        for handle in handles:
+            handle.remove()
+
+
+def net(*, norm: bool = False, classes: int = 4) -> nn.Sequential:
+    torch.manual_seed(0)
+    middle = [nn.BatchNorm2d(6)] if norm else []
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3, 2, 1), *middle, nn.ReLU(), nn.Conv2d(6, 8, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(32, classes)
+    )
+
+
+IMAGES = torch.randn(96, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+LABELS = torch.randint(0, 4, (96,), generator=torch.Generator().manual_seed(2))
+
+
+def loop(
+    model: nn.Module,
+    *,
+    steps: int = 30,
+    clear: bool = True,
+    validate: Callable[[], None] = lambda: None,
+    loss: Callable[[Tensor, Tensor], Tensor] = lambda scores, labels: F.cross_entropy(scores, labels),
+) -> list[float]:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    losses = []
+    for step in range(steps):
+        if step % 6 == 0 and step:
+            validate()
+            model.train()
+        images, labels = IMAGES[step % 6 * 16 : step % 6 * 16 + 16], LABELS[step % 6 * 16 : step % 6 * 16 + 16]
+        value = loss(model(images), labels)
+        if clear:
+            optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    return losses
+
+
+def newest(seen: list[Observation], kind: str) -> Observation:
+    found = [observation for observation in seen if observation.kind == kind]
+    assert found, f"no {kind} among {sorted({o.kind for o in seen})}"
+    return found[-1]
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_observing_changes_nothing(norm: bool) -> None:
+    plain = net(norm=norm)
+    watched = copy.deepcopy(plain)
+    torch.manual_seed(5)
+    before = loop(plain)
+    state = torch.get_rng_state()
+    torch.manual_seed(5)
+    with observed(watched):
+        after = loop(watched)
+    assert before == after
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(a, b) for a, b in zip(plain.state_dict().values(), watched.state_dict().values(), strict=True))
+    assert all(not m._forward_hooks and not m._forward_pre_hooks for m in watched.modules())
+    assert all(not p._backward_hooks for p in watched.parameters())
+
+
+def test_loss_functions_are_put_back_also_after_an_error() -> None:
+    originals = {name: getattr(F, name) for name in LOSSES}
+    with pytest.raises(RuntimeError), LossSpy(lambda call: None):
+        assert F.cross_entropy is not originals["cross_entropy"]
+        raise RuntimeError
+    assert {name: getattr(F, name) for name in LOSSES} == originals
+
+
+def test_the_loss_is_seen_as_function_and_as_module() -> None:
+    calls = []
+    module = nn.CrossEntropyLoss()
+    with LossSpy(calls.append):
+        values = [F.cross_entropy(torch.zeros(3, 4), torch.tensor([0, 1, 2])), module(torch.zeros(2, 4), torch.tensor([0, 1]))]
+    assert [(call.name, tuple(call.input.shape)) for call in calls] == [("cross_entropy", (3, 4)), ("cross_entropy", (2, 4))]
+    assert [value.item() for value in values] == pytest.approx([math.log(4)] * 2)
+
+
+def test_what_the_loss_receives() -> None:
+    model = nn.Sequential(net(), nn.Softmax(1))
+    with observed(model) as seen:
+        loop(model)
+    numbers = newest(seen, "loss_input").numbers
+    assert numbers["row_sum_gap"] < 1e-5
+    assert numbers["classes"] == 4
+    assert numbers["target"] == "index"
+    assert numbers["training"] is True
+    assert numbers["shapes"] == "16 × 4 and 16"
+
+
+def test_gradients_that_are_not_cleared() -> None:
+    model = net()
+    with observed(model) as seen:
+        loop(model, clear=False)
+    numbers = newest(seen, "gradient_carry").numbers
+    assert (numbers["checked"], numbers["carried"], numbers["streak"], numbers["since"]) == (29, 29, 29, 1)
+    with observed(model) as seen:
+        loop(model)
+    assert newest(seen, "gradient_carry").numbers["carried"] == 0
+
+
+def test_accumulated_gradients_are_not_stale() -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with observed(model) as seen:
+        for step in range(40):
+            F.cross_entropy(model(IMAGES[:16]), LABELS[:16]).backward()
+            if step % 4 == 3:
+                optimizer.step()
+                optimizer.zero_grad()
+    assert newest(seen, "gradient_carry").numbers["carried"] == 0
+
+
+def test_weights_that_the_optimiser_does_not_hold() -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model[0].parameters(), lr=0.05)
+    with observed(model) as seen:
+        F.cross_entropy(model(IMAGES[:16]), LABELS[:16]).backward()
+        optimizer.step()
+    numbers = newest(seen, "optimizer").numbers
+    total, held = sum(p.numel() for p in model.parameters()), sum(p.numel() for p in model[0].parameters())
+    assert numbers["held"] == pytest.approx(held / total)
+    assert numbers["head_held"] is False
+    assert numbers["missing"] == "2, 5"
+    assert numbers["missing_fresh"] == 1.0
+
+
+def test_two_optimisers_together_hold_everything() -> None:
+    model = net()
+    one, two = torch.optim.SGD(model[:2].parameters(), lr=0.05), torch.optim.Adam(model[2:].parameters())
+    with observed(model) as seen:
+        F.cross_entropy(model(IMAGES[:16]), LABELS[:16]).backward()
+        one.step()
+        two.step()
+    assert newest(seen, "optimizer").numbers["held"] == 1.0
+
+
+def test_weights_that_are_put_back_after_each_step() -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with observed(model) as seen:
+        for _ in range(8):
+            before = copy.deepcopy(model.state_dict())
+            optimizer.zero_grad()
+            F.cross_entropy(model(IMAGES[:16]), LABELS[:16]).backward()
+            optimizer.step()
+            model.load_state_dict(before)
+    numbers = newest(seen, "updates").numbers
+    assert numbers["still"] >= 6
+    assert numbers["still_share"] == 1.0
+
+
+def test_steps_without_backward() -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with observed(model) as seen:
+        for _ in range(8):
+            F.cross_entropy(model(IMAGES[:16]), LABELS[:16])
+            optimizer.step()
+    numbers = newest(seen, "updates").numbers
+    assert numbers["ungraded"] == 8
+    assert numbers["no_gradient"] == 1.0
+
+
+def test_validation_is_told_from_training_and_counted_rightly() -> None:
+    model = net()
+    images = IMAGES[:32] + 5
+
+    def validate() -> None:
+        model.eval()
+        with torch.no_grad():
+            F.cross_entropy(model(images), LABELS[:32])
+
+    with observed(model) as seen:
+        loop(model, steps=13, validate=validate)
+        validate()
+        with torch.no_grad():
+            scores = model(images)
+    numbers = newest(seen, "validation").numbers
+    assert numbers["samples"] == 32
+    assert numbers["accuracy"] == pytest.approx((scores.argmax(1) == LABELS[:32]).float().mean().item())
+    assert numbers["loss"] == pytest.approx(F.cross_entropy(scores, LABELS[:32]).item(), rel=1e-5)
+    assert numbers["in_training"] == 0.0
+    modes = newest(seen, "modes").numbers
+    assert (modes["train_passes"], modes["eval_passes"], modes["eval_in_train"], modes["train_in_eval"]) == (13, 4, 0, 0)
+
+
+def test_validation_without_no_grad_is_validation() -> None:
+    model = net()
+
+    def validate() -> None:
+        model.eval()
+        F.cross_entropy(model(IMAGES[:32] + 5), LABELS[:32])
+
+    with observed(model) as seen:
+        loop(model, validate=validate)
+    numbers = newest(seen, "modes").numbers
+    assert (numbers["train_passes"], numbers["eval_passes"]) == (30, 4)
+
+
+def test_validation_on_training_images_is_recognised() -> None:
+    model = net()
+
+    def validate() -> None:
+        model.eval()
+        with torch.no_grad():
+            F.cross_entropy(model(torch.cat([IMAGES[:16], IMAGES[:16] + 5])), LABELS[:32])
+
+    with observed(model) as seen:
+        loop(model, validate=validate)
+    assert newest(seen, "validation").numbers["in_training"] == 0.5
+
+
+def test_training_in_evaluation_mode_is_counted() -> None:
+    model = net(norm=True)
+
+    def validate() -> None:
+        model.eval()
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with observed(model) as seen:
+        for step in range(30):
+            if step == 10:
+                validate()
+            optimizer.zero_grad()
+            F.cross_entropy(model(IMAGES[:16]), LABELS[:16]).backward()
+            optimizer.step()
+    numbers = newest(seen, "modes").numbers
+    assert (numbers["train_in_eval"], numbers["train_in_eval_streak"], numbers["train_in_eval_since"]) == (20, 20, 10)
+
+
+def test_validating_in_training_mode_is_counted_and_recalibration_is_not() -> None:
+    model = net(norm=True)
+
+    def validate() -> None:
+        with torch.no_grad():
+            F.cross_entropy(model(IMAGES[:32] + 5), LABELS[:32])
+
+    with observed(model) as seen:
+        loop(model, validate=validate)
+    assert newest(seen, "modes").numbers["eval_in_train"] == 4
+
+    def recalibrate() -> None:
+        with torch.no_grad():
+            model(IMAGES[:32])
+
+    with observed(model) as seen:
+        loop(model, validate=recalibrate)
+    assert newest(seen, "modes").numbers["eval_in_train"] == 0
+
+
+def test_labels_and_answers_of_training() -> None:
+    model = net()
+    with observed(model) as seen:
+        loop(model, steps=12)
+    numbers = newest(seen, "labels").numbers
+    counts = torch.bincount(torch.cat([LABELS, LABELS])[: 12 * 16])[:4].float()
+    shares = counts / counts.sum()
+    assert numbers["entropy"] == pytest.approx(-(shares * shares.log()).sum().item(), rel=1e-5)
+    assert numbers["batches"] == 12
+    assert sum(o.numbers["samples"] for o in seen if o.kind == "fit") == 192
+
+
+def test_the_same_order_in_every_epoch_is_noticed() -> None:
+    identity = Identity()
+    for _ in range(3):
+        for batch in range(10):
+            identity.trained([100.0 * batch + at for at in range(4)])
+    assert identity.numbers()["epoch_batches"] == 10
+    assert identity.numbers()["order_repeats"] == 10
+
+
+def test_known_images_are_estimated_from_bounded_memory() -> None:
+    identity, draw = Identity(), torch.Generator().manual_seed(0)
+    hashes = torch.randint(-(2**62), 2**62, (4 * MOST_KNOWN,), generator=draw).tolist()
+    for at in range(0, len(hashes), 256):
+        identity.trained(hashes[at : at + 256])
+    assert len(identity._known) <= MOST_KNOWN
+    others = torch.randint(-(2**62), 2**62, (5000,), generator=draw).tolist()
+    assert identity.known(hashes[:5000] + others) == pytest.approx(5000, rel=0.1)
+
+
+def test_hashes_tell_images_apart() -> None:
+    images = torch.rand(200, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    assert len(set(hashes_of(images).tolist())) == 200
+    assert torch.equal(hashes_of(images[:7]), hashes_of(images)[:7])
+    assert hashes_of(torch.zeros(3, 4, dtype=torch.int64)) is None
+
+
+@pytest.mark.parametrize(
+    ("layers", "pairs"),
+    [
+        ([nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)], (2, 0, 2)),
+        ([nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Conv2d(4, 4, 3), nn.AvgPool2d(2), nn.Conv2d(4, 4, 1)], (2, 2, 0)),
+        ([nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(4, 3)], (2, 1, 0)),
+    ],
+)
+def test_what_lies_between_weighted_layers(layers: list[nn.Module], pairs: tuple[int, int, int]) -> None:
+    model = nn.Sequential(*layers)
+    numbers = network_numbers(model, model(torch.randn(2, 1, 8, 8)))
+    assert (numbers["pairs"], numbers["linear_pairs"], numbers["active_pairs"]) == pairs
+
+
+def test_functional_activations_and_in_place_ones_are_seen() -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two, self.three = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.three(F.relu(self.two(torch.tanh(self.one(x))), inplace=True))
+
+    model = Functional()
+    numbers = network_numbers(model, model(torch.randn(2, 8)))
+    assert (numbers["pairs"], numbers["linear_pairs"], numbers["active_pairs"], numbers["head"]) == (2, 0, 2, "three")
+
+
+def test_fresh_weights_are_told_from_trained_ones() -> None:
+    model = net()
+    fresh = {name: p.detach() for name, p in model.named_parameters()}
+    assert fresh_share(fresh) == 1.0
+    trained = {"w": torch.distributions.StudentT(3.0).sample((32, 64)) * 0.07}
+    assert fresh_share(trained) == 0.0
+
+
+def test_deferred_numbers_come_back_in_order() -> None:
+    queue, received = Deferred(), []
+    queue.add(torch.tensor([1.5, 2.5]), received.append)
+    queue.add_known([7.0], received.append)
+    queue.add(torch.tensor([2**40]), received.append)
+    queue.add(torch.tensor(True), received.append)
+    queue.flush()
+    queue.flush()
+    assert received == [[1.5, 2.5], [7.0], [2**40], [1]]
+
+
+def test_equal_filters_are_noticed() -> None:
+    model = net()
+    nn.init.constant_(model[2].weight, 0.1)
+    nn.init.constant_(model[2].bias, 0.0)
+    nn.init.constant_(model[5].weight, 0.1)
+    with observed(model) as seen:
+        loop(model)
+    filters = {(o.subject, o.step): o.numbers["identical"] for o in seen if o.kind == "filters"}
+    assert filters["2", 0] == 1.0
+    assert filters["0", 0] == 0.0
+
+
+def test_batch_norms_running_averages_against_the_batch() -> None:
+    model = net(norm=True)
+    with observed(model) as seen:
+        loop(model, steps=11)
+    last = [o for o in seen if o.kind == "batch_norm"][-1]
+    assert last.numbers["values"] == 16 * 4 * 4
+    assert last.numbers["updates"] == 11
+    assert 0 <= last.numbers["mean_gap"] < 3
+
+
+def test_a_pixel_that_is_not_a_number() -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with observed(model) as seen:
+        for step in range(10):
+            images = IMAGES[:16].clone()
+            if step == 4:
+                images[3, 0, 2, 2] = math.nan
+            optimizer.zero_grad()
+            F.cross_entropy(model(images), LABELS[:16]).backward()
+            optimizer.step()
+    assert [(o.step, o.subject) for o in seen if o.kind == "non_finite"] == [(4, "input")]
