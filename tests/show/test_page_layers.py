@@ -127,7 +127,8 @@ def test_a_layer_is_chosen_and_its_steps_are_read(chromium: Browser, tmp_path: P
     numbers = page.locator("#layer-numbers")
     assert page.locator("#layer-name").text_content() == "Layer 0.0, ReLU"
     at_the_finding = (
-        "Step 3: mean 3.25, spread 4, from 0 to 3.5, near zero 33.3 %, exactly zero 27.8 %, 1 of 4 channels never positive in 64 images."
+        "Step 3: mean 3.25, spread 4. Of 18 values looked at: from 0 to 3.5, near zero 33.3 %, exactly zero 27.8 %. "
+        "1 of 4 channels were never positive in 64 images."
     )
     assert numbers.text_content() == at_the_finding
     page.locator("#layer-step").press("ArrowRight")

@@ -148,13 +148,13 @@
   const drawNumbers = () => {
     const layer = layers[chosen];
     const i = column;
-    const parts = [`mean ${short(layer.mean[i])}`, `spread ${short(layer.std[i])}`, `from ${short(layer.least[i])} to ${short(layer.greatest[i])}`,
-      `near zero ${percent(layer.near[i])}`, `exactly zero ${percent(layer.zero[i])}`];
+    const parts = [`from ${short(layer.least[i])} to ${short(layer.greatest[i])}`, `near zero ${percent(layer.near[i])}`, `exactly zero ${percent(layer.zero[i])}`];
     if (layer.nan[i]) parts.push(`NaN ${layer.nan[i].toLocaleString("en")}`);
     if (layer.inf[i]) parts.push(`infinite ${layer.inf[i].toLocaleString("en")}`);
-    if (layer.channels && layer.images[i]) parts.push(`${layer.silent[i].length} of ${layer.channels} channels never positive in ${layer.images[i].toLocaleString("en")} images`);
+    const dead = layer.channels && layer.images[i] ? ` ${layer.silent[i].length} of ${layer.channels} channels were never positive in ${layer.images[i].toLocaleString("en")} images.` : "";
     const said = steps(layer, i);
-    by("layer-numbers").textContent = `${said[0].toUpperCase()}${said.slice(1)}: ${parts.join(", ")}.`;
+    const moments = `mean ${short(layer.mean[i])}, spread ${short(layer.std[i])}`;
+    by("layer-numbers").textContent = `${said[0].toUpperCase()}${said.slice(1)}: ${moments}. Of ${layer.samples[i].toLocaleString("en")} values looked at: ${parts.join(", ")}.${dead}`;
   };
 
   // The map of channels that were never positive, for layers where there is one.
