@@ -92,14 +92,9 @@ class BatchLoader:
         augment: Augment | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.split, self.preprocess, self.batch_size, self.shuffle, self.seed, self.augment = (
-            split,
-            preprocess,
-            batch_size,
-            shuffle,
-            seed,
-            augment,
-        )
+        self.split, self.preprocess = split, preprocess
+        self.batch_size, self.shuffle = batch_size, shuffle
+        self.seed, self.augment = seed, augment
         self.count, self.drop_last = len(split), shuffle and len(split) >= batch_size
         self.device = torch.device(device)
         self._epoch = 0
@@ -150,12 +145,11 @@ class BatchLoader:
         for step in range(first_step, len(self)):
             start, stop = step * self.batch_size, min((step + 1) * self.batch_size, self.count)
             size = stop - start
-            mine = slice(start + rank * size // world, start + (rank + 1) * size // world)
+            first, last = rank * size // world, (rank + 1) * size // world
+            mine = slice(start + first, start + last)
             images_NCHW = self._gather(rows_N[mine])
-            if self.augment and mine.start < mine.stop:  # of a last small batch, some process may get nothing
-                maps_N23 = self.augment.maps(size, seeds.generator(self.seed, "augment", epoch, step), aspect)[
-                    mine.start - start : mine.stop - start
-                ]
+            if self.augment and first < last:  # of a last small batch, some process may get nothing
+                maps_N23 = self.augment.maps(size, seeds.generator(self.seed, "augment", epoch, step), aspect)[first:last]
                 images_NCHW = warp(images_NCHW.float(), maps_N23.to(self.device, non_blocking=True))
             yield self.preprocess.normalise(images_NCHW), labels_N[mine].to(self.device, non_blocking=True)
 
@@ -166,7 +160,7 @@ class BatchLoader:
         return torch.randperm(self.count, generator=seeds.generator(self.seed, "order", epoch))
 
     def _gather(self, rows_N: Int64[Tensor, " N"]) -> UInt8[Tensor, "N C H W"]:
-        if self._resident.device == self.device:
+        if self._resident.device.type == self.device.type:  # types, because "cuda" and "cuda:0" are not equal
             return self._resident.index_select(0, rows_N.to(self.device, non_blocking=True))
         images_NCHW = self._resident.index_select(0, rows_N)
         if self.device.type == "cuda":

@@ -122,7 +122,10 @@ def _to_disk(root: Path, entry: Path, listing: Listing, image_size: int | None) 
                 writer.finish(failed)
         except ColourFound:
             continue
-        found = cache.read(entry)
+        try:
+            found = cache.read(entry)
+        except Damaged as damage:
+            raise OSError(errno.EIO, f"what was written reads otherwise: {damage}") from None
         if found is None:
             raise OSError(errno.EIO, "what was written is not there")
         return found
