@@ -108,7 +108,7 @@ def test_dead_channels() -> None:
     rows = [r if r.layer != "1.act" else layer("1.act", r.first_step, "ReLU", weighted=False, positive=b"\x01") for r in rows]
     finding = found(judged(losses=flat(), rows=rows), "dead_units")
     assert finding.message == (
-        "7 of the 8 channels of layer 1.act have not been above zero once in 2048 images: they pass nothing on and can no longer learn."
+        "7 of the 8 channels of layer 1.act have not been above zero once in 256 images: they pass nothing on and can no longer learn."
     )
     assert said(judged(rows=rows)) == []
 

@@ -8,7 +8,7 @@ hooks are taken off by `close`. What it computes stays on the device until the s
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -120,8 +120,10 @@ class Observer:
         self._passes.write(step)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Compute without recording a graph and in the tensors' own precision."""
-    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-        yield
+def _quiet() -> contextlib.AbstractContextManager[object]:
+    """Compute in the tensors' own precision, whatever the loop asked for."""
+    stack = contextlib.ExitStack()
+    for device in ("cpu", "cuda"):
+        if torch.is_autocast_enabled(device):
+            stack.enter_context(torch.autocast(device, enabled=False))
+    return stack

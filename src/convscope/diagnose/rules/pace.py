@@ -20,6 +20,7 @@ OVERSHOOT = Threshold(
     1.2, "times the loss of guessing", "chosen: a loss that rises well above both its start and guessing was thrown there"
 )
 LOW_RATIO = Threshold(1e-4, "update over weight", "diagnoses.md, row 20 (TheDeepChecker's lower bound)")
+NO_GRADIENT = 1e-7  # of the weight's size; three decades below what a slow run has
 SUSTAINED = 20  # diagnoses.md, row 19: of 40 consecutive steps
 SLOW = Threshold(0.7, "of the first loss", "chosen: less than a third of the way after a fair budget", share=True)
 GIVEN_UP = Threshold(0.01, "of its maximum", "diagnoses.md, row 21", share=True)
@@ -79,7 +80,7 @@ def lr_too_low(view: RunView) -> Finding | None:
     if len(ratios) < 20 or not rate > 0 or not outcome.fair or outcome.diverged:
         return None
     typical = statistics.median(sorted(r for _, r in ratios)[len(ratios) // 2 :])  # the larger half: a schedule's tail does not count
-    if typical >= view.limit(LOW_RATIO) or outcome.now < view.limit(SLOW) * outcome.start:
+    if typical >= view.limit(LOW_RATIO) or outcome.now < view.limit(SLOW) * outcome.start or _without_gradient(view):
         return None
     higher = rounded(rate * min(1000.0, USUAL_RATIO / max(typical, 1e-9)))
     return Finding(
@@ -93,6 +94,15 @@ def lr_too_low(view: RunView) -> Finding | None:
         (ev("update over weight, median", typical), ev("usual", USUAL_RATIO), ev("learning rate", rate), *loss_evidence(outcome)),
         "Karpathy, CS231n: about 1e-3; TheDeepChecker: 1e-4",
     )
+
+
+def _without_gradient(view: RunView) -> bool:
+    """Whether half of the layers get next to no gradient: then their updates are small at any learning rate."""
+    shares = []
+    for name in view.weighted_layers:
+        values = [r.gradient_rms / r.weight_rms for r in view.layers[name] if math.isfinite(r.gradient_rms) and r.weight_rms > 0]
+        shares.append(statistics.median(values) if values else 0.0)
+    return bool(shares) and statistics.median(shares) < NO_GRADIENT
 
 
 def lr_schedule_collapsed(view: RunView) -> Finding | None:

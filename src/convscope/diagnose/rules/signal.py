@@ -29,7 +29,7 @@ JUMP = Threshold(20, "times the rolling median", "diagnoses.md, row 15")
 TOOTH_RISE, TOOTH_FALL = 3.0, 5.0  # diagnoses.md, row 16: growth within 60 steps, fall within 5
 COLLAPSED = Threshold(0.95, "of the values near zero", "diagnoses.md, row 16", share=True)
 DEAD = Threshold(0.6, "of a layer's channels", "diagnoses.md, row 17; 2 of 83 healthy runs had a layer beyond it", share=True)
-DEAD_SAMPLES = 2048  # diagnoses.md: images over which a dead channel is never positive
+DEAD_SAMPLES = 256  # images over which a dead channel is never positive, at every place of each; with the outcome gate few are enough
 SATURATED = Threshold(0.5, "of the values", "DeepDiagnosis; TheDeepChecker", share=True)
 
 RELU_KINDS = frozenset(
@@ -340,7 +340,7 @@ def recent_never_positive(records: Sequence[LayerStats]) -> tuple[int, int, int]
 
 
 def dead_units(view: RunView) -> Finding | None:
-    """Channels of a ReLU layer that were not positive once in thousands of images, and a run that goes badly."""
+    """Channels of a ReLU layer that were not positive once in hundreds of images, and a run that goes badly."""
     outcome = view.outcome
     worst: tuple[float, str, int, int, int] | None = None
     for name, records in view.layers.items():
@@ -371,7 +371,7 @@ def dead_units(view: RunView) -> Finding | None:
             {"init": "kaiming", **({"lr": lr / 3} if lr > 0 else {})},
         ),
         (ev("dead channels", dead), ev("channels", channels), ev("images looked at", images), *loss_evidence(outcome)),
-        "per channel over at least 2,048 images (SageMaker DeadRelu, TheDeepChecker)",
+        "per channel, never positive over many images (SageMaker DeadRelu, TheDeepChecker)",
     )
 
 
