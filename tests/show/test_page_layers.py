@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from playwright.sync_api import Browser
 from report_runs import HOSTILE, make_run
 
-from convscope.records import Finding, Fix, Histogram, LayerStats, bin_edges
-from convscope.runlog import merged
+from convscope.records import Finding, Fix, Histogram, LayerStats, bin_edges, to_json
+from convscope.runlog import merge_all
 from convscope.show.page import render, write_report
-from convscope.show.page.layer_values import banded, belongs, layer_values
+from convscope.show.page.layer_values import banded, belongs, fewer, layer_values
 
 
 def stats(step: int, histogram: Histogram, *, nan: int = 0, inf: int = 0, layer: str = "0") -> LayerStats:
@@ -111,9 +111,11 @@ def test_a_finding_belongs_to_its_layer(where: str, answer: bool) -> None:
     assert belongs(Finding("dead_units", "note", where, 0, "", Fix("")), "2.0") is answer
 
 
-def test_merging_keeps_the_records_of_the_log() -> None:
+def test_fewer_records_are_the_mergers_of_neighbours() -> None:
     series = report_runs.layers()["0.1"]
-    assert merged(series, 8) == series
+    assert fewer(series, 8) is series
+    assert [(record.first_step, record.last_step) for record in fewer(series, 3)] == [(0, 2), (3, 5), (6, 7)]
+    assert to_json(fewer(series, 3)) == to_json([merge_all(series[:3]), merge_all(series[3:6]), merge_all(series[6:])])
 
 
 @pytest.mark.chromium

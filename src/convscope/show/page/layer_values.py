@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from convscope.columns import LayerColumns
 from convscope.records import Finding, Histogram, LayerStats, bin_edges
-from convscope.runlog import merged
 from convscope.show.page.charts import escaped, finite
 
 Values: TypeAlias = dict[str, Any]
@@ -29,8 +29,16 @@ def layer_values(layers: Mapping[str, Sequence[LayerStats]], findings: Sequence[
         findings: numbered in their order; those of a layer, or of one of its parameters, are marked on it.
     """
     columns = min(max(MOST_CELLS // max(len(layers), 1), FEWEST_COLUMNS), MOST_COLUMNS)
-    shown = [_layer(name, merged(list(records), columns), _marks(name, findings)) for name, records in layers.items() if records]
+    shown = [_layer(name, fewer(records, columns), _marks(name, findings)) for name, records in layers.items() if records]
     return {"kind": "layers", "layers": shown}
+
+
+def fewer(records: Sequence[LayerStats], most: int) -> Sequence[LayerStats]:
+    """The records, or when there are more than `most`, mergers of neighbours that span equally many of them."""
+    if len(records) <= most:
+        return records
+    span = -(-sum(record.records for record in records) // most)
+    return LayerColumns.of(records).grouped(span).records()
 
 
 def belongs(finding: Finding, layer: str) -> bool:
