@@ -133,5 +133,12 @@ def test_it_draws_in_a_browser_and_fits_a_phone(chromium: Browser, runs: list[Ru
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(path.as_uri())
     page.wait_for_function("document.querySelectorAll('.chart .main-svg').length >= 3")
+    pictures = (
+        "[...document.querySelectorAll('[data-strip]')].map((strip) => [...strip.children].map((one) => one.getAttribute('aria-label')))"
+    )
+    assert page.evaluate(pictures) == [
+        ["Layer 0.0, ReLU: lr too high from step 3", "Layer 0.1, ReLU: dead units from step 5"],
+        ["Layer 0.0, ReLU"],
+    ]
     assert (complaints, page.evaluate("document.documentElement.scrollWidth")) == ([], 360)
     page.close()

@@ -15,7 +15,9 @@ from convscope.records import LayerStats
 from convscope.rundir import RunDir, write_text
 from convscope.show.page import charts, document
 from convscope.show.page.contents import Contents, read
-from convscope.show.page.html import Child, Markup, join, number, table, tag
+from convscope.show.page.html import Child, Markup, embedded_json, join, number, table, tag
+from convscope.show.page.layer_values import layer_values
+from convscope.show.page.layers import HOW_TO_READ
 from convscope.show.page.machine import flat, shown
 from convscope.show.page.parts import Absent, Section, chart
 from convscope.show.page.verdict import SIGNS, WORDS
@@ -24,6 +26,7 @@ from convscope.show.page.words import NO_NUMBER, chosen, count, duration, figure
 NOT_SETTINGS = frozenset({"schema", "name", "created", "argv", "status", "message", "result", "classes"})
 ABSENT = "–"  # a setting that a run does not have
 COLOURS = 6  # --series-1 to 6 of the page
+COLUMNS_OF_STRIP = 120  # steps, or mergers of steps, in the small picture of a layer
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
@@ -244,17 +247,22 @@ def layers(runs: Sequence[Contents], names: Sequence[str]) -> Section | Absent:
     head = ["Layer", *(cell for name in names for cell in (f"{name}: mean ± spread", "near zero"))]
     limits = sorted({stats.near_zero for run in runs for series in run.layers.values() for stats in series[-1:]})
     limit = " or ".join(chosen(value) for value in limits)
-    said = tag(
-        "p",
-        f"The outputs of each layer at the end of its run; near zero: the share that is at most {limit} away from zero.",
-        class_="muted",
-    )
+    said = f"The outputs of each layer at the end of its run; near zero: the share that is at most {limit} away from zero."
+    statistics = table("Last statistics of each layer", head, rows, numeric=range(1, len(head)))
+    pictures = [_strip(place, run, names[place]) for place, run in enumerate(runs) if run.layers]
     return Section(
         "layers",
         "Inside the networks",
         "Layers",
-        join(said, table("Last statistics of each layer", head, rows, numeric=range(1, len(head)))),
+        join(tag("p", HOW_TO_READ, class_="muted"), pictures, tag("p", said, class_="muted"), statistics),
     )
+
+
+def _strip(place: int, run: Contents, name: str) -> Markup:
+    """The pictures of a run's layers in a row, with its findings on them."""
+    identifier = f"layers-{place}"
+    grid = tag("div", class_="thumbnails", data_strip=identifier, role="group", aria_label=f"Pictures of the layers of {name}")
+    return join(tag("h3", named(place, name)), grid, embedded_json(identifier, layer_values(run.layers, run.findings, COLUMNS_OF_STRIP)))
 
 
 def _stats(stats: LayerStats | None) -> tuple[Child, Child]:

@@ -34,7 +34,9 @@ from convscope.show.sheet_layout import (
     plan,
 )
 
-NARROW = 5.5  # characters: room for -0.00 in the maps' cells
+NARROW = 5.0  # characters: room for -0.00 in the maps' cells
+PIXEL_WIDTH, PIXEL_HEIGHT = 3.3, 20.0  # characters and points: square cells for the image
+LINE_HEIGHT, TEXT_WIDTH = 15.5, 100  # points and characters of the first sheet's explanations
 CHANNEL_COLOURS = {1: ("#FFFFFF",), 3: ("#E53935", "#43A047", "#1E88E5")}  # white, or red, green and blue, at their brightest
 Page = Any  # xlsxwriter has no types
 
@@ -88,11 +90,11 @@ class _Writer:
         styles: dict[str, dict[str, Any]] = {
             "title": {"bold": True, "font_size": 14},
             "text": {"text_wrap": True, "valign": "top"},
-            "head": {"bold": True, "bottom": 1},
+            "head": {"bold": True, "bottom": 1, "valign": "top"},
             "faint": {"font_color": "#888888", "align": "center", "num_format": "0"},
             "channel": {"font_color": "#888888"},
-            "number": {"num_format": "0.00", "align": "center"},
-            "pixel": {"num_format": "0.##", "align": "center", "font_color": "#808080", "locked": False},
+            "number": {"num_format": "0.00", "align": "center", "font_size": 9},
+            "pixel": {"num_format": "General", "align": "center", "valign": "vcenter", "font_color": "#808080", "font_size": 8},
             "weight": {"num_format": "0.00", "align": "center", "bg_color": "#FFF8E1"},
             "fixed": {"num_format": "0.00", "align": "center", "bg_color": "#EEEEEE", "italic": True},
             "percent": {"num_format": "0.0%"},
@@ -117,7 +119,9 @@ class _Writer:
         page = self.readme_page
         page.hide_gridlines(2)
         page.set_column(0, 0, 26)
-        page.set_column(1, 1, 92)
+        page.set_column(1, 1, TEXT_WIDTH)
+        page.set_landscape()
+        page.fit_to_pages(1, 0)
         page.write(0, 0, f"{self.network.model}, as formulas", self.formats["title"])
         cells = sum(len(units) for units in self.layout.needed.values())
         rows = [
@@ -148,6 +152,7 @@ class _Writer:
         for row, (head, text) in enumerate(rows, start=2):
             page.write(row, 0, head, self.formats["head"])
             page.write(row, 1, text, self.formats["text"])
+            page.set_row(row, LINE_HEIGHT * math.ceil(len(text) / TEXT_WIDTH))
         page.write(len(rows) + 3, 0, "Sheet", self.formats["head"])
         page.write(len(rows) + 3, 1, "What it computes", self.formats["head"])
         self.contents_row = len(rows) + 4
@@ -167,7 +172,15 @@ class _Writer:
         self.contents_row += 1
         page.set_column(0, 0, 11)
         page.set_column(1, 1, 4)
-        page.set_column(FIRST_COLUMN, 16_000, NARROW)
+        is_image = plan.nodes[0] is self.network.nodes[0]
+        page.set_column(FIRST_COLUMN, 16_000, PIXEL_WIDTH if is_image else NARROW)
+        if is_image:
+            page.set_default_row(PIXEL_HEIGHT)
+        page.set_landscape()
+        page.set_paper(8)  # A3
+        page.fit_to_pages(1, 0)
+        block = self.layout.blocks[plan.nodes[0].name]
+        page.print_area(0, 0, block.row + block.shape[0] * block.pitch, plan.partials)
         for node in plan.nodes:
             self._maps(page, plan, node)
             self._parameters(page, plan, node)
@@ -178,7 +191,12 @@ class _Writer:
         """An operation's units, their formulas and colours."""
         block, units = self.layout.blocks[node.name], self.layout.needed[node.name]
         channels, height, width = block.shape
-        page.write(FIRST_ROW - 2, block.column, f"{node.name} {node.kind}", self.formats["head"])
+        page.write(
+            FIRST_ROW - 2,
+            block.column,
+            node.kind if node.name == node.kind or not node.inputs else f"{node.name} {node.kind}",
+            self.formats["head"],
+        )
         if width > 1:
             page.write_row(FIRST_ROW - 1, block.column, list(range(width)), self.formats["faint"])
         if node is plan.nodes[0]:

@@ -21,14 +21,15 @@ MOST_CELLS = 3500  # columns times layers: keeps the page under some megabytes
 FEWEST_COLUMNS, MOST_COLUMNS = 40, 240
 
 
-def layer_values(layers: Mapping[str, Sequence[LayerStats]], findings: Sequence[Finding] = ()) -> Values:
+def layer_values(layers: Mapping[str, Sequence[LayerStats]], findings: Sequence[Finding] = (), most_columns: int = MOST_COLUMNS) -> Values:
     """All layers with their findings, in order.
 
     Args:
         layers: the records of each layer, by name.
         findings: numbered in their order; those of a layer, or of one of its parameters, are marked on it.
+        most_columns: of one picture.
     """
-    columns = min(max(MOST_CELLS // max(len(layers), 1), FEWEST_COLUMNS), MOST_COLUMNS)
+    columns = min(max(MOST_CELLS // max(len(layers), 1), FEWEST_COLUMNS), most_columns)
     shown = [_layer(name, fewer(records, columns), _marks(name, findings)) for name, records in layers.items() if records]
     return {"kind": "layers", "layers": shown}
 

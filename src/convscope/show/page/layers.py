@@ -15,25 +15,29 @@ from convscope.show.page.layer_values import belongs, last_signed, layer_values
 from convscope.show.page.parts import Absent, Section, more
 from convscope.show.page.words import NO_NUMBER, chosen, count, percent, plural
 
+HOW_TO_READ = (
+    "Each picture is a layer's output over the steps, from left to right: values near zero in the middle, positive above, negative below; "
+    "the stronger the colour, the more values. A healthy layer spreads out soon and then stays smooth. One that collapses shows a single line, "
+    "or teeth: growing spread that falls back to zero again and again."
+)
+
 
 def layers(run: Contents) -> Section | Absent:
     """Pictures of all layers, one of them large with its numbers at any step, and the last statistics as a table."""
     watched = {name: records for name, records in run.layers.items() if records}
     if not watched:
         return Absent("What happened inside the layers is missing: no layer was watched.")
-    said = tag(
-        "p",
-        "Each picture is a layer's output over the steps, from left to right: values near zero in the middle, positive above, negative below; "
-        "the stronger the colour, the more values. A healthy layer spreads out soon and then stays smooth. One that collapses shows a single line, "
-        "or teeth: growing spread that falls back to zero again and again.",
-        class_="muted",
-    )
     with_findings = [name for name in watched if any(belongs(finding, name) for finding in run.findings)]
     label = f"Pictures of the values of {plural(len(watched), 'layer')} over the steps"
     label += f"; findings are marked on {', '.join(with_findings)}." if with_findings else "."
     grid = tag("div", class_="thumbnails", role="group", aria_label=label)
     values = embedded_json("layers-values", layer_values(watched, run.findings))
-    body = join(said, tag("div", grid, _detail(), id="layers-explorer"), values, more("The last statistics as a table", _table(watched)))
+    body = join(
+        tag("p", HOW_TO_READ, class_="muted"),
+        tag("div", grid, _detail(), id="layers-explorer"),
+        values,
+        more("The last statistics as a table", _table(watched)),
+    )
     return Section("layers", "Inside the layers", "Layers", body)
 
 

@@ -1,15 +1,9 @@
-// The explorer of layers: a small picture of each, and one of them large, with the histogram and the numbers of the step under the pointer.
+// Small pictures of layers; and their explorer: one of them large, with the histogram and the numbers of the step under the pointer.
 "use strict";
 
 (() => {
-  const source = document.getElementById("layers-values");
-  if (!source) return;
   const { colour, coloured, layoutOf, options, touch, drawn } = convscope;
-  const { layers } = JSON.parse(source.textContent);
   const by = (id) => document.getElementById(id);
-  const slider = by("layer-step");
-  let chosen = Math.max(0, layers.findIndex((layer) => layer.marks.length)); // a layer with a finding is what one came for
-  let column = 0;
 
   // ---------------------------------------------------------------- colours and words
 
@@ -50,12 +44,16 @@
     return context;
   };
 
-  const thumbnails = layers.map((layer, place) => {
-    const button = document.createElement("button");
-    button.type = "button";
+  // A picture of each layer with its name and findings: buttons when there is something to do with a chosen one.
+  const thumbnails = (container, layers, onChoose) => layers.map((layer, place) => {
+    const element = document.createElement(onChoose ? "button" : "div");
     const name = plain(layer.name) || "(whole)";
     const found = layer.marks.map((mark) => `${plain(mark.name)} from step ${mark.step}`).join("; ");
-    button.setAttribute("aria-label", `Layer ${name}, ${layer.type}${found ? `: ${found}` : ""}`);
+    element.setAttribute("aria-label", `Layer ${name}, ${layer.type}${found ? `: ${found}` : ""}`);
+    if (onChoose) {
+      element.type = "button";
+      element.addEventListener("click", () => onChoose(place));
+    } else element.setAttribute("role", "img");
     const canvas = document.createElement("canvas");
     const of = document.createElement("span");
     of.className = "of";
@@ -71,10 +69,9 @@
       badge.textContent = mark.place;
       of.append(badge);
     }
-    button.append(canvas, of);
-    button.addEventListener("click", () => choose(place));
-    document.querySelector(".thumbnails").append(button);
-    return { button, canvas };
+    element.append(canvas, of);
+    container.append(element);
+    return { element, canvas };
   });
 
   const columnOf = (layer, step) => {
@@ -82,17 +79,32 @@
     return found < 0 ? layer.last.length - 1 : found;
   };
 
-  const drawThumbnails = () => {
+  const drawThumbnails = (made, layers) => {
     const stops = heat();
     layers.forEach((layer, place) => {
       const height = layer.edges.length - 1;
-      const context = paint(thumbnails[place].canvas, layer.counts.length, height, (x, y) => mix(stops, darkness(layer.counts[x][height - 1 - y], layer.samples[x])));
+      const context = paint(made[place].canvas, layer.counts.length, height, (x, y) => mix(stops, darkness(layer.counts[x][height - 1 - y], layer.samples[x])));
       for (const mark of layer.marks) {
         context.fillStyle = colour(`--${mark.severity}`);
         context.fillRect(columnOf(layer, mark.step), 0, Math.max(1, layer.counts.length / 120), height);
       }
     });
   };
+
+  for (const strip of document.querySelectorAll("[data-strip]")) {
+    const { layers } = JSON.parse(by(strip.dataset.strip).textContent);
+    const made = thumbnails(strip, layers);
+    const draw = () => drawThumbnails(made, layers);
+    drawn.push(draw);
+    draw();
+  }
+
+  const source = by("layers-values");
+  if (!source) return;
+  const { layers } = JSON.parse(source.textContent);
+  const slider = by("layer-step");
+  let chosen = Math.max(0, layers.findIndex((layer) => layer.marks.length)); // a layer with a finding is what one came for
+  let column = 0;
 
   // ---------------------------------------------------------------- the chosen layer
 
@@ -204,7 +216,7 @@
 
   const drawLayer = () => {
     const layer = layers[chosen];
-    thumbnails.forEach(({ button }, place) => button.setAttribute("aria-pressed", String(place === chosen)));
+    pictures.forEach(({ element }, place) => element.setAttribute("aria-pressed", String(place === chosen)));
     by("layer-name").textContent = `Layer ${plain(layer.name) || "(whole)"}, ${layer.type}`;
     slider.max = layer.counts.length - 1;
     drawPicture();
@@ -213,8 +225,9 @@
     show(column);
   };
 
+  const pictures = thumbnails(document.querySelector("#layers-explorer .thumbnails"), layers, choose);
   const drawAll = () => {
-    drawThumbnails();
+    drawThumbnails(pictures, layers);
     drawLayer();
   };
 
