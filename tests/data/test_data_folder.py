@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -81,6 +82,16 @@ def test_what_is_no_image_by_its_name_or_place_is_listed(tmp_path: Path) -> None
         SkippedFile("loose.png", "in no class folder"),
         SkippedFile("a/labels.xml", "not an image by its name (*.xml)"),
     )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_a_link_that_leads_back_is_not_followed_for_ever(tmp_path: Path) -> None:
+    class_folders(tmp_path, {"a": 1, "b": 1})
+    (tmp_path / "a" / "again").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "elsewhere").symlink_to(tmp_path / "b")
+    found = list_folder(tmp_path)
+    assert [file.path for file in found.files] == ["a/0.png", "a/elsewhere/0.png", "b/0.png"]
+    assert found.skipped == (SkippedFile("a/again/", "a link to a folder above it"),)
 
 
 def test_refusals_of_folders(tmp_path: Path) -> None:

@@ -73,12 +73,16 @@ class _Lister:
                 kept.append(file)
         return kept
 
-    def below(self, relative: str) -> list[FoundFile]:
-        """Images in a folder and in all folders below it."""
+    def below(self, relative: str, above: frozenset[Path] = frozenset()) -> list[FoundFile]:
+        """Images in a folder and in all folders below it; `above` are the folders that it lies in."""
+        real = (self.root / relative).resolve()
+        if real in above:
+            self.skipped.append(SkippedFile(f"{relative}/", "a link to a folder above it"))
+            return []
         content = self.look(relative)
         found = self.images(content.files)
         for name in content.folders:
-            found += self.below(f"{relative}/{name}")
+            found += self.below(f"{relative}/{name}", above | {real})
         return found
 
     def leave_out(self, files: Iterable[FoundFile]) -> None:
