@@ -159,7 +159,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "one_class",
-        ({"labels": "imbalanced:200"}, {"labels": "imbalanced:100"}, {"labels": "imbalanced:50"}),
+        ({"labels": "imbalanced:200", "epochs": 28}, {"labels": "imbalanced:100", "epochs": 28}, {"labels": "imbalanced:50", "epochs": 26}),
         frozenset({"data_order_or_leak"}),
     ),
 )

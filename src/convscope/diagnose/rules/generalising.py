@@ -18,6 +18,9 @@ EVALUATIONS = Threshold(3, "evaluations", "diagnoses.md, row 24")
 ACCURACY_GAP = Threshold(0.1, "of the images", "chosen: a tenth of the images right only when learned by heart")
 HEAVY_DROPOUT = Threshold(0.8, "of the activations", "diagnoses.md, row 24", share=True)
 DECAY_SHARE = Threshold(1.0, "times the gradient", "diagnoses.md, row 24: the decay pulls harder than the images")
+ONLY_ANSWER = 0.999  # of the answers: no other class is ever answered
+RARE_LABELS = 0.99  # of the labels: beyond it, hardly any image of another class is there to be answered
+ANSWER_GAP = 0.1  # of the images: how far the share of the answers lies above that of the labels
 ONE_ANSWER = Threshold(0.95, "of the answers", "diagnoses.md, row 24", share=True)
 
 
@@ -140,9 +143,10 @@ def one_class(view: RunView) -> Finding | None:
     if len(looks) < 2 or any(number(o, "largest_answer", 0) < view.limit(ONE_ANSWER) for o in looks):
         return None
     truth = number(looks[-1], "largest_label", number(labels, "largest_share") if labels is not None else math.nan)
-    if not truth < 0.9:
+    answers = min(number(o, "largest_answer") for o in looks)
+    gone = answers > ONLY_ANSWER and truth < RARE_LABELS
+    if not (truth < answers - ANSWER_GAP or gone):
         return None
-    answers = number(looks[-1], "largest_answer")
     uneven = truth > 2 / max(2, view.classes or 2)
     return Finding(
         "one_class",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
+from convscope.diagnose.rules.signal import carries_signal
 from convscope.diagnose.view import RunView, Threshold, number
 from convscope.records import Finding, Fix, Severity
 
@@ -26,7 +27,6 @@ SECOND_CHOICE = Threshold(
 )
 NOISY = Threshold(0.1, "of the images", "chosen: a tenth of wrong labels costs accuracy that can be measured")
 USUAL_RATIOS = (2e-4, 3e-2)  # update over weight within which a network moves at an ordinary pace (Karpathy's 1e-3 and its neighbourhood)
-VARIED_ANSWERS = 0.7  # of the answers for the most frequent one: below it, the answers still depend on the image
 WRONG_NEEDED = Threshold(200, "wrong answers", "chosen: the second-choice share is then known to +-0.03")
 
 
@@ -152,21 +152,20 @@ def labels_look_random(view: RunView) -> Finding | None:
 
 
 def _nothing_to_learn(view: RunView) -> Finding | None:
-    """The loss stays at guessing while updates have a usual size and the answers go on varying from image to image."""
-    outcome, windows = view.outcome, view.seen("fit")[-6:]
+    """The loss stays at guessing while updates have a usual size and the signal passes through all layers."""
+    outcome = view.outcome
     ratios = sorted(r for _, r in view.median_ratios[-100:])
-    if not outcome.stuck or view.guessing is None or len(windows) < 3 or len(ratios) < 20:
+    if not outcome.stuck or view.guessing is None or len(ratios) < 20:
         return None
     usual = USUAL_RATIOS[0] < ratios[len(ratios) // 2] < USUAL_RATIOS[1]
-    varied = max(number(o, "largest_answer", 1) for o in windows) < VARIED_ANSWERS
-    if not (usual and varied):
+    if not usual or not carries_signal(view):
         return None
     return Finding(
         "labels_look_random",
         "problem",
         "training labels",
         0,
-        "The network takes steps of a usual size and answers differently for different images, yet after "
+        "The network takes steps of a usual size and passes its signal on from the first layer to the last, yet after "
         f"{view.step_count} steps it is no better than guessing: the labels do not seem to belong to the images.",
         Fix("Check that images and labels are read in the same order and shuffled together; look at a few pairs."),
         (ev("update over weight, median", ratios[len(ratios) // 2]), *loss_evidence(outcome)),

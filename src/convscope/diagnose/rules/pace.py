@@ -10,6 +10,7 @@ import statistics
 
 from convscope.diagnose.changes import rounded
 from convscope.diagnose.rule import Rule, ev, loss_evidence, percent, short
+from convscope.diagnose.rules.signal import carries_signal
 from convscope.diagnose.view import RunView, Threshold, number
 from convscope.records import Finding, Fix, Severity
 
@@ -54,11 +55,11 @@ def lr_too_high(view: RunView) -> Finding | None:
 
 
 def _thrown_about(view: RunView) -> bool:
-    """Whether the loss once rose well above its start and guessing, or the answers no longer depend on the image."""
+    """Whether the loss once rose well above its start and guessing, or all images get one answer from a network that carries no signal any more."""
     outcome = view.outcome
     level = view.limit(OVERSHOOT) * max(outcome.start, outcome.guessing)
     answers = [number(o, "largest_answer", 0) for o in view.seen("fit")[-4:]]
-    constant = bool(answers) and min(answers) > 0.9
+    constant = bool(answers) and min(answers) > 0.9 and not carries_signal(view)
     return constant or any(s.loss.maximum > level for s in view.steps) or outcome.diverged
 
 

@@ -30,6 +30,7 @@ TOOTH_RISE, TOOTH_FALL = 3.0, 5.0  # diagnoses.md, row 16: growth within 60 step
 COLLAPSED = Threshold(0.95, "of the values near zero", "diagnoses.md, row 16", share=True)
 DEAD = Threshold(0.6, "of a layer's channels", "diagnoses.md, row 17; 2 of 83 healthy runs had a layer beyond it", share=True)
 DEAD_SAMPLES = 256  # images over which a dead channel is never positive, at every place of each; with the outcome gate few are enough
+ALIVE_GRADIENT = 0.01  # of the last layer's, relative to the weights: ten times what counts as vanished
 SATURATED = Threshold(0.5, "of the values", "DeepDiagnosis; TheDeepChecker", share=True)
 
 RELU_KINDS = frozenset(
@@ -337,6 +338,19 @@ def recent_never_positive(records: Sequence[LayerStats]) -> tuple[int, int, int]
         if images >= DEAD_SAMPLES:
             break
     return channels - (mask & ((1 << channels) - 1)).bit_count(), channels, images
+
+
+def carries_signal(view: RunView) -> bool:
+    """Whether, at the end, the first layer still gets a gradient worth the name and no ReLU layer is dead throughout."""
+    ends = []
+    for name in view.weighted_layers[:1] + view.weighted_layers[-1:]:
+        values = [r.gradient_rms / r.weight_rms for r in view.layers[name][-40:] if math.isfinite(r.gradient_rms) and r.weight_rms > 0]
+        ends.append(statistics.median(values) if values else 0.0)
+    if len(ends) < 2 or not ends[0] > ALIVE_GRADIENT * ends[1] or ends[1] == 0:
+        return False
+    cutting = [records for records in view.layers.values() if records[-1].kind.lower() in CUTTING_KINDS]
+    counts = [recent_never_positive(records) for records in cutting]
+    return all(dead < channels for dead, channels, _ in counts if channels)
 
 
 def dead_units(view: RunView) -> Finding | None:
