@@ -10,6 +10,11 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 
+def pytest_configure() -> None:
+    """One thread for each test process: on two cores, threads that wait for each other would make both many times slower."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 def program(*names: str, package: str) -> str:
     """The path of the first program that is installed; without one the test is skipped, or fails where CI=true promises one."""
     found = next((path for name in names if (path := shutil.which(name))), None)

@@ -26,7 +26,7 @@ def convscope(*words: object, cwd: Path, limit_bytes: int | None = None, **envir
     command = [sys.executable, "-m", "convscope", *map(str, words)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "CONVSCOPE_CACHE": str(cwd / "cache"), "COLUMNS": "120", **environment}
     preexec = limit if limit_bytes is not None else None
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=180, check=False, preexec_fn=preexec)  # noqa: PLW1509
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=180, check=False, preexec_fn=preexec)
 
 
 @pytest.fixture(scope="module")
