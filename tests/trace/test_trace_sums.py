@@ -180,6 +180,14 @@ def test_traces_to_the_pixels_reach_every_unit_once():
                 assert math.isclose(term.value, made[term.source, term.unit], abs_tol=1e-5)
 
 
+def test_both_factors_of_a_gate_are_followed():
+    model, image = build("branching")
+    traces = trace_to_pixels(model, image, "mul", (4, 2, 3))
+    followed = {found.layer for found in traces}
+    assert {"gate.1", "gate.2", "norm", "cat"} & followed
+    assert "gate.2" in followed or "gate.1" in followed
+
+
 def recomputed(found, values):
     """A trace's value from other values of its sources: its own arithmetic, once more."""
     x = sum(values[term.source, term.unit] * term.weight for term in found.terms) + found.bias

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from convscope.arithmetic.operators import Move, Products, Step, Sum, operator_of
-from convscope.arithmetic.operators.base import Array, Indices
+from convscope.arithmetic.operators.base import Array, Indices, broadcast_units
+from convscope.arithmetic.operators.combine import Combine
 from convscope.records import Network, Node
 
 
@@ -117,6 +118,16 @@ def terms_of(network: Network, origin: Origin) -> Terms:
     inputs = [by_name[name] for name in node.inputs]
     products = operator.products(node, [given.values for given in inputs], origin.units)
     return _resolved(network, order, inputs, products)
+
+
+def second_factors(network: Network, origin: Origin) -> list[Origin]:
+    """Where the weights of products of two activations come from; nothing for sums whose weights are constants."""
+    operator = operator_of(origin.node) if origin.node is not None and origin.node.inputs else None
+    if origin.node is None or not isinstance(operator, Combine) or operator.kind not in ("mul", "div"):
+        return []
+    given = network.by_name[origin.node.inputs[1]]
+    units = broadcast_units(given.values.shape, origin.node.values.shape, origin.units)
+    return origins(network, given, units, through_steps=False)
 
 
 def _resolved(network: Network, order: dict[str, int], inputs: list[Node], products: Products) -> Terms:

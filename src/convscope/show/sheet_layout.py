@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from convscope.arithmetic.follow import Origin, origins, terms_of
+from convscope.arithmetic.follow import Origin, origins, second_factors, terms_of
 from convscope.arithmetic.operators import Move, Step, Sum, operator_of
 from convscope.arithmetic.operators.base import Array, Indices, chunks
 from convscope.arithmetic.operators.norms import Normalise, Softmax, uses_stored_statistics
@@ -142,8 +142,10 @@ def _sources(network: Network, node: Node, units: Indices) -> tuple[list[tuple[s
     operator, by_name = operator_of(node), network.by_name
     inputs = [by_name[name] for name in node.inputs]
     if isinstance(operator, Sum):
-        terms = terms_of(network, Origin(np.arange(len(units)), node, units, ()))
-        found = [(network.nodes[source].name, terms.unit[terms.source == source]) for source in np.unique(terms.source).tolist()]
+        origin = Origin(np.arange(len(units)), node, units, ())
+        terms = terms_of(network, origin)
+        found = [(factor.node.name, factor.units) for factor in second_factors(network, origin) if factor.node is not None]
+        found += [(network.nodes[source].name, terms.unit[terms.source == source]) for source in np.unique(terms.source).tolist()]
         return found, len(terms.row)
     if isinstance(operator, Step):
         own = operator.origin(node, [given.values for given in inputs], units)

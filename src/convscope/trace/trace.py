@@ -14,7 +14,7 @@ from jaxtyping import Num
 from torch import Tensor, nn
 
 from convscope.arithmetic.execution import Normalisation, execute
-from convscope.arithmetic.follow import Origin, Terms, origins, terms_of
+from convscope.arithmetic.follow import Origin, Terms, origins, second_factors, terms_of
 from convscope.arithmetic.operators import Step, Sum, operator_of
 from convscope.arithmetic.operators.base import Array, Indices
 from convscope.arithmetic.receptive import PixelEdges, boxes_at, check_fixed
@@ -183,6 +183,9 @@ def _traces(network: Network, edges: PixelEdges, node: Node, units: Indices, lay
             for source in np.unique(terms.source).tolist():
                 followed = (terms.source == source) & (terms.weight != 0)
                 sources.setdefault(source, []).append(terms.unit[followed])
+            for factor in second_factors(network, origin):
+                if factor.node is not None:
+                    sources.setdefault(network.nodes.index(factor.node), []).append(factor.units)
     return [traces[row] for row in range(len(units))], {source: np.concatenate(found) for source, found in sources.items()}
 
 
