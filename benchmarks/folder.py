@@ -102,7 +102,8 @@ def main() -> None:
                 "fastai": (fastai_python, [str(HERE / "folder_fastai.py"), str(place / "mnist_png"), str(BATCH), str(LR), str(EPOCHS)]),
             }
             for side in sorted(sides, reverse=number % 2 == 0):
-                result = run(*sides[side], place / f"cache{number}")
+                busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # others on the machine make any number here doubtful
+                result = {**run(*sides[side], place / f"cache{number}"), "load_average_before": busy}
                 runs[side].append(result)
                 print(f"round {number + 1}, {side}: epochs {', '.join(f'{seconds:.1f} s' for seconds in result['seconds'])}", flush=True)
     report(runs)
@@ -130,6 +131,7 @@ def report(runs: dict[str, list[dict[str, Any]]]) -> None:
             "ratios": ratios,
             "seconds": seconds,
             "accuracy": {side: [result["accuracy"] for result in results] for side, results in runs.items()},
+            "load_average_before": {side: [result["load_average_before"] for result in results] for side, results in runs.items()},
             "fastai": runs["fastai"][0]["versions"],
             "settings": {"images": 70_000, "batch": BATCH, "lr": LR, "epochs": EPOCHS, "augment": False},
         },
