@@ -67,6 +67,8 @@ def test_schedules_that_moved_are_drawn() -> None:
     assert [ax.get_ylabel() for ax in axes] == ["learning rate", "momentum (beta 1)"]
     assert line(axes[0], "lr")[1] == [record.hyper["lr"].mean for record in report_runs.steps()]
     assert [ax.get_ylabel() for ax in plot_sched(report_runs.steps(), ["weight_decay"])] == ["weight decay"]
+    grouped = [StepRecord(i, i, 0.0, Range.of(1.0), {"lr": Range.of(i), "lr:1": Range.of(i), "lr:2": Range.of(2.0 * i)}) for i in range(3)]
+    assert [ax.get_ylabel() for ax in plot_sched(grouped)] == ["learning rate", "lr:2"]
     constant = [StepRecord(i, i, 0.0, Range.of(1.0), {"lr": Range.of(0.1)}) for i in range(3)]
     assert line(plot_sched(constant)[0], "lr")[1] == [0.1] * 3
 

@@ -73,6 +73,15 @@ def test_a_hyper_parameter_that_moved_has_a_chart_and_one_that_did_not_a_sentenc
     assert fixed == ["The same at every step: weight decay 0.01."]
 
 
+def test_groups_of_parameters_are_shown_where_they_differ(tmp_path: Path) -> None:
+    hyper = [{"lr": 0.1 * i, "lr:1": 0.1 * i, "lr:2": 0.2, "weight_decay": 0.01, "weight_decay:1": 0.0} for i in range(4)]
+    steps = [StepRecord(i, i, 1.0, Range.of(1.0), {name: Range.of(value) for name, value in each.items()}) for i, each in enumerate(hyper)]
+    training = section(page_reader.parse(render(make_run(tmp_path / "run", steps=steps))), "training")
+    assert [heading.text for heading in training.all("h3")] == ["Loss", "Learning rate"]
+    fixed = "The same at every step: Learning rate, group 3 0.2, weight decay 0.01, weight decay, group 2 0."
+    assert [p.text for p in training.all("p")] == [fixed]
+
+
 def test_gradient_norms(page: page_reader.Element) -> None:
     assert page_reader.values(page, "gradient-norm")["data"][0]["y"] == [1.1 / (i + 1) for i in range(8)]
 

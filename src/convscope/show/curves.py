@@ -75,7 +75,7 @@ def plot_sched(steps: Sequence[StepRecord], names: Sequence[str] | None = None, 
 
     Args:
         steps: in order.
-        names: which ones, such as "lr" and "beta1"; None draws those that moved, or "lr" when none did.
+        names: which ones, such as "lr" and "beta1"; None draws those that moved, or the first when none did.
         axes: where to draw, one for each; a new figure when None.
 
     Returns:
@@ -90,9 +90,9 @@ def plot_sched(steps: Sequence[StepRecord], names: Sequence[str] | None = None, 
         name: [(r.last_step, r.hyper[name]) for r in steps if name in r.hyper] for name in dict.fromkeys(n for r in steps for n in r.hyper)
     }
     if names is None:
-        names = [name for name, pairs in held.items() if min(r.minimum for _, r in pairs) < max(r.maximum for _, r in pairs)] or list(held)[
-            :1
-        ]
+        moved = [name for name, pairs in held.items() if min(r.minimum for _, r in pairs) < max(r.maximum for _, r in pairs)]
+        # A group of parameters whose schedule is that of the first is drawn once.
+        names = [name for name in moved if ":" not in name or held[name] != held.get(name.partition(":")[0])] or list(held)[:1]
     for name in names:
         if name not in held:
             raise UnknownNameError("hyper-parameter", name, held)

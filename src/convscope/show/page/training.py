@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import math
 
+from convscope.records import Range
 from convscope.show.page import charts
 from convscope.show.page.contents import Contents
 from convscope.show.page.html import Markup, join, number, table, tag
 from convscope.show.page.parts import Absent, Section, chart
 from convscope.show.page.words import chosen, count, duration, figure, percent, plural
 
-SCHEDULED = {
-    "lr": "Learning rate",
-    "momentum": "Momentum",
-    "beta1": "Momentum (beta 1)",
-}  # what schedules move; others are shown when they moved
+# What schedules move; hyper-parameters that are not here are shown under their own names.
+SCHEDULED = {"lr": "Learning rate", "momentum": "Momentum", "beta1": "Momentum (beta 1)"}
 
 
 def curves(run: Contents) -> Section | Absent:
@@ -56,22 +54,33 @@ def _loss_caption(run: Contents) -> Markup:
     return join(said)
 
 
+def title_of(name: str) -> str:
+    """A hyper-parameter's name in words; "lr:1" is that of the second group of parameters."""
+    base, _, group = name.partition(":")
+    words = SCHEDULED.get(base, base.replace("_", " "))
+    return f"{words}, group {int(group) + 1}" if group.isdecimal() else words
+
+
+def _hyper(run: Contents) -> dict[str, list[Range]]:
+    """The hyper-parameters at every step that has them; a group of parameters that goes with the first one is left out."""
+    held = {name: [r.hyper[name] for r in run.steps if name in r.hyper] for name in dict.fromkeys(n for r in run.steps for n in r.hyper)}
+    return {name: ranges for name, ranges in held.items() if ":" not in name or ranges != held.get(name.partition(":")[0])}
+
+
 def _beside_loss(run: Contents) -> Markup:
     """Small charts of every hyper-parameter that moved and of the gradients, and one sentence on those that did not move."""
-    moved, fixed = [], []
-    for name in dict.fromkeys(name for record in run.steps for name in record.hyper):
-        ranges = [record.hyper[name] for record in run.steps if name in record.hyper]
+    drawn: list[Markup] = []
+    fixed: list[Markup] = []
+    for name, ranges in _hyper(run).items():
+        title = title_of(name)
         low, high = min(r.minimum for r in ranges), max(r.maximum for r in ranges)
         if low == high:
-            fixed.append(join(tag("b", SCHEDULED.get(name, name.replace("_", " "))), " ", number(low, chosen(low))))
-        else:
-            moved.append((name, low, high))
-    drawn = []
-    for place, (name, low, high) in enumerate(moved):
-        title = SCHEDULED.get(name, name.replace("_", " "))
+            fixed.append(join(tag("b", title), " ", number(low, chosen(low))))
+            continue
         label = f"{title} over the steps, between {chosen(low)} and {chosen(high)}."
         caption = join("Between ", number(low, chosen(low)), " and ", number(high, chosen(high)), ".")
-        drawn.append(chart(f"hyper-{place}", title, charts.hyper_chart(run.steps, name, title, f"series-{1 + place % 3}"), label, caption))
+        colour = f"series-{1 + len(drawn) % 3}"
+        drawn.append(chart(f"hyper-{len(drawn)}", title, charts.hyper_chart(run.steps, name, title, colour), label, caption))
     if any(record.gradient_norm for record in run.steps):
         label = "The norm of all gradients at every step, on a logarithmic axis."
         caption = join("Length of the gradient over all parameters, before clipping.")
