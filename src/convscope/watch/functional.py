@@ -68,6 +68,11 @@ class FunctionCalls:
         ] = []  # names of the modules that are running inside each other; None for one that is recorded as a whole
         self._prefix, self._found = "", False
 
+    @property
+    def active(self) -> bool:
+        """Whether functions are being followed now."""
+        return self._model is not None
+
     def begin(self, model: nn.Module, prefix: str = "") -> None:
         """A training pass of a network begins."""
         if self._model is not None or self._hooks.get(model, _NEW) is None:

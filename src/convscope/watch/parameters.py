@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from convscope.watch.buffer import ParameterFigures
+from convscope.watch.buffers import ParameterFigures
 from convscope.watch.stats import STRIDE_OF_STARTS, dense
 
 Array = NDArray[numpy.float64]

@@ -26,7 +26,7 @@ from convscope.capture import Capture
 from convscope.records import NEAR_ZERO, Observation, Range, StepRecord
 from convscope.runlog import RunLog
 from convscope.watch.backward import root_of_backward
-from convscope.watch.buffer import LayerBuffer, Slot
+from convscope.watch.buffers import Buffers
 from convscope.watch.functional import FunctionCalls
 from convscope.watch.graph_facts import first_tensor
 from convscope.watch.hyper import hyper_parameters
@@ -45,10 +45,10 @@ MOST_CALLS = (
 
 @dataclass(slots=True)
 class _Step:
-    """The step that is running: its number, its place in the buffers when it is sampled, and what was seen of it."""
+    """The step that is running: its number, its row in the buffers when it is sampled, and what was seen of it."""
 
     number: int
-    slot: Slot | None
+    row: int | None
     hyper: dict[str, float] = field(default_factory=dict)
     groups: int = 0
     losses: list[float | Tensor] = field(default_factory=list)
@@ -92,7 +92,7 @@ class Recording:
         first_step: int = 0,
     ) -> None:
         self.step, self.epoch = first_step, _unknown
-        self._models, self._log, self._every, self._near_zero = dict(models), log, every, near_zero
+        self._models, self._log, self._every = dict(models), log, every
         self._layers, self.notes = watched_layers(models, wanted)
         self._hooks, self._spy = Capture(), LossSpy(self._loss_called)
         self._functions = FunctionCalls(self._take)
@@ -101,13 +101,14 @@ class Recording:
         self._speaking: Observer | None = None  # of the network that was run last
         self._stepping: list[Observer] = []
         self._met = False  # whether an optimiser was met that holds parameters of a watched network
-        self._buffers: dict[str, LayerBuffer] = {}
+        on_device = any(parameter.device.type != "cpu" for model in models.values() for parameter in model.parameters())
+        self._buffers = Buffers(ROWS_ON_DEVICE if on_device else ROWS, near_zero)
+        self._places: dict[str, int] = {}  # number in the buffers by name
         self._calls: dict[str, int] = {}
         self._parameters: ParameterWatch | None = None
         self._now: _Step | None = None
         self._done: list[_Step] = []
-        on_device = any(parameter.device.type != "cpu" for model in models.values() for parameter in model.parameters())
-        self._rows, self._used = ROWS_ON_DEVICE if on_device else ROWS, 0
+        self._used = 0  # rows of the buffers
         self._drained_at = self._ended_at = time.monotonic()
         self._backward_task = -1
         self._evaluating = False
@@ -169,7 +170,7 @@ class Recording:
                     self._forget_evaluation()
                     self._evaluating = not module.training
                     self._calls.clear()
-                    if self._begin_step().slot is not None and module.training:
+                    if self._begin_step().row is not None and module.training:
                         self._functions.begin(module, self._prefix(name))
 
         return begins
@@ -193,9 +194,8 @@ class Recording:
         """Leave out the pass before, when it was in evaluation mode and no backward pass followed: gradients were only not switched off."""
         if self._evaluating and self._now is not None and not self._now.backwards:
             self._now.losses.clear()
-            if self._now.slot is not None:
-                for buffer in self._buffers.values():
-                    buffer.forget(self._now.slot.row)
+            if self._now.row is not None:
+                self._buffers.forget(self._now.row)
 
     def _layer_hook(self, layer: Layer) -> Callable[..., None]:
         name, kind = layer.name, layer.kind
@@ -209,24 +209,25 @@ class Recording:
     def _take(self, name: str, kind: str, output: Any) -> None:
         """Record an output of a training pass; of several calls in one pass the second is called "name:1"."""
         try:
-            slot = self._begin_step().slot
-            if slot is None or (_in_backward() and name in self._calls):  # a checkpointed part that is computed again
+            now = self._now
+            if now is None or now.optimizers:
+                now = self._begin_step()
+            if now.row is None or (name in self._calls and _in_backward()):  # a checkpointed part that is computed again
                 return
-            call = self._calls.get(name, 0)
-            self._calls[name] = call + 1
+            call = self._calls[name] = self._calls.get(name, -1) + 1
             if call:
                 name = f"{name}:{min(call, MOST_CALLS)}"
             values = output if type(output) is Tensor and output.is_floating_point() else first_tensor(output)
-            if values is None or type(values) not in (Tensor, nn.Parameter):
+            if type(values) is not Tensor and type(values) is not nn.Parameter:  # nothing, or a tensor of somebody else's kind
                 return
-            buffer = self._buffers.get(name)
-            if buffer is None:
-                buffer = self._buffers[name] = LayerBuffer(name, kind, len(self._buffers), self._near_zero, self._rows)
-            if torch.is_autocast_enabled(values.device.type):
-                with torch.autocast(values.device.type, enabled=False):
-                    buffer.add(slot, values)
+            place = self._places.get(name)
+            if place is None:
+                place = self._places[name] = self._buffers.place(name, kind)
+            if self._functions.active or torch.is_autocast_enabled(values.device.type):
+                with torch._C.DisableTorchFunction(), torch.autocast(values.device.type, enabled=False):
+                    self._buffers.add(place, now.row, values)
             else:
-                buffer.add(slot, values)
+                self._buffers.add(place, now.row, values)
         except Exception as error:
             self._trouble(f"Layer {name}", error)
 
@@ -257,12 +258,12 @@ class Recording:
 
     def _gradients_complete(self) -> None:
         with self._careful("A gradient"):
-            if self._now is not None and self._now.slot is not None:
+            if self._now is not None and self._now.row is not None:
                 self._parameter_watch().gradients_complete()
 
     def _parameter_watch(self) -> ParameterWatch:
         if self._parameters is None:
-            owners = parameter_owners(self._layers, self._buffers)
+            owners = parameter_owners(self._layers, self._places)
             everyone = [parameter for model in self._models.values() for parameter in model.parameters() if parameter.is_floating_point()]
             self._parameters = ParameterWatch(owners, everyone)
         return self._parameters
@@ -274,10 +275,11 @@ class Recording:
         if self._now is not None and not self._now.optimizers:
             return self._now
         self._end_step()
-        if self._used == self._rows or time.monotonic() - self._drained_at > DRAIN_SECONDS:
+        if self._used == self._buffers.rows or time.monotonic() - self._drained_at > DRAIN_SECONDS:
             self.drain()
-        sampled = self.step % self._every == 0
-        self._now = _Step(self.step, Slot(self._used, self.step) if sampled else None)
+        self._now = _Step(self.step, self._used if self.step % self._every == 0 else None)
+        if self._now.row is not None:
+            self._buffers.begin(self._now.row, self.step)
         return self._now
 
     def _step_begins(self, optimizer: Optimizer, closure: bool) -> None:
@@ -292,7 +294,7 @@ class Recording:
             now.groups += len(optimizer.param_groups)
             for observer in self._stepping:
                 observer.step_begin(optimizer)
-            if now.slot is not None:
+            if now.row is not None:
                 self._parameter_watch().step_begins(now.number)
 
     def _step_ended(self, optimizer: Optimizer, _: bool) -> None:
@@ -300,7 +302,7 @@ class Recording:
             if not self._stepping or self._now is None:
                 return
             self._now.optimizers += 1
-            if self._now.slot is not None:
+            if self._now.row is not None:
                 self._parameter_watch().step_ended()
             for observer in self._stepping:
                 observer.step_end(optimizer, counts=self._now.optimizers == 1)
@@ -311,8 +313,8 @@ class Recording:
         if now is None:
             return
         if self._parameters is not None:
-            self._parameters.close(now.slot.row if now.slot is not None else None)
-        self._used += now.slot is not None
+            self._parameters.close(now.row)
+        self._used += now.row is not None
         if now.optimizers:
             self.step = now.number + 1
             self._ended_at += now.seconds
@@ -321,13 +323,12 @@ class Recording:
     def drain(self) -> None:
         """Turn what the buffers hold into records and hand them to the log; in the middle of a step its rest is not recorded."""
         if self._now is not None:
-            self._now.slot = None
-        norms, figures = self._parameters.drain(self._rows) if self._parameters is not None else (None, {})
-        for name, buffer in self._buffers.items():
-            if buffer.used:
-                self._log.columns(buffer.drain(figures.get(name)))
+            self._now.row = None
+        norms, figures = self._parameters.drain(self._buffers.rows) if self._parameters is not None else (None, {})
+        for columns in self._buffers.drain(figures):
+            self._log.columns(columns)
         for step in self._done:
-            norm = float(norms[step.slot.row]) if step.slot is not None and norms is not None else math.nan
+            norm = float(norms[step.row]) if step.row is not None and norms is not None else math.nan
             self._log.step(
                 StepRecord(
                     step.number,

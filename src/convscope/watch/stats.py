@@ -17,7 +17,7 @@ from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convscope.records import NEAR_ZERO, merge_moments
+from convscope.records import NEAR_ZERO
 
 SAMPLE_SIZE = 2048  # elements of one output looked at in one step; the error of a share is then at most 1.1 % (one standard deviation)
 RUN = 64  # neighbouring elements in a sample: 256 bytes, four cache lines
@@ -29,25 +29,9 @@ WELL_CONDITIONED = (
 
 Array = NDArray[Any]
 
-_PATTERNS = 1024  # values of the sign, the 8 exponent bits and the top mantissa bit of a float32
+_WIDE = (torch.float32, torch.float64)
+_PATTERNS = 1024  # values of the sign, the 8 exponent bits and the top mantissa bit of a float32, negative numbers first
 _NOT_FINITE = [510, 511, 1022, 1023]  # those with all exponent bits set
-
-
-@dataclass(frozen=True, slots=True)
-class Moments:
-    """Mean and m2 of all elements; both are NaN when any element is NaN or infinite."""
-
-    count: int
-    mean: float
-    m2: float
-
-
-def merged_moments(one: Moments, two: Moments) -> Moments:
-    """The moments of both together; NaN as soon as one is."""
-    if one.count and two.count and math.isnan(one.mean + two.mean):
-        return Moments(one.count + two.count, math.nan, math.nan)
-    mean, m2 = merge_moments((one.count, one.mean, one.m2), (two.count, two.mean, two.m2))
-    return Moments(one.count + two.count, mean, m2)
 
 
 def dense(values: Shaped[Tensor, ...]) -> Shaped[Tensor, " elements"]:
@@ -60,39 +44,35 @@ def dense(values: Shaped[Tensor, ...]) -> Shaped[Tensor, " elements"]:
     return values.reshape(-1)
 
 
-def moments(flat: Float[Tensor, " elements"]) -> Moments:
-    """Count, mean and m2 of all elements, at the speed of memory on a CPU.
+def sums(flat: Float[Tensor, " elements"], count: int) -> tuple[int, float, float]:
+    """Count, sum and sum of squares of all elements, at the speed of memory on a CPU.
 
     Args:
         flat: elements of any floating point type, on the CPU.
+        count: how many they are.
 
     Returns:
-        The moments. The mean is within 1e-4 and the std within 1e-3 of max(std, 1e-6 |mean|) of those in float64.
+        Numbers that add up over several tensors, and from which mean and std follow: the mean within 1e-4, the std within 1e-3 of
+        max(std, 1e-6 |mean|) of those in float64. The sum of squares is NaN or infinite when any element is.
     """
-    count = flat.numel()
-    if count == 0:
-        return Moments(0, math.nan, 0.0)
-    if flat.dtype not in (torch.float32, torch.float64):
+    if flat.dtype not in _WIDE:
         flat = flat.float()
     total, squares = flat.sum().item(), torch.dot(flat, flat).item()
-    if math.isfinite(squares):
-        mean = total / count
-        variance = squares / count - mean * mean
-        if mean * mean <= WELL_CONDITIONED * variance or squares == 0:
-            return Moments(count, mean, variance * count)
-        return _shifted(flat, mean)
+    if total * total * (1 + 1 / WELL_CONDITIONED) <= count * squares < math.inf:
+        return count, total, squares
+    if squares < math.inf:
+        return _shifted(flat, count, total / count if count else 0.0)
     if math.isfinite(total) or bool(torch.isfinite(flat).all()):  # finite, but the squares are not
-        return _shifted(flat.double(), total / count if math.isfinite(total) else 0.0)
-    return Moments(count, math.nan, math.nan)
+        return _shifted(flat.double(), count, total / count if math.isfinite(total) else 0.0)
+    return count, math.nan, math.nan
 
 
-def _shifted(flat: Float[Tensor, " elements"], shift: float) -> Moments:
-    """Moments of values whose mean is large against their spread: of their distances from about the mean."""
-    count = flat.numel()
+def _shifted(flat: Float[Tensor, " elements"], count: int, shift: float) -> tuple[int, float, float]:
+    """The same for values whose mean is large against their spread, from their distances from about the mean."""
     shift = shift if flat.dtype == torch.float64 else float(numpy.float32(shift))  # what is really subtracted
     distances = flat - shift
     total, squares = distances.sum().item(), torch.dot(distances, distances).item()
-    return Moments(count, shift + total / count, max(squares - total * total / count, 0.0))
+    return count, total + shift * count, squares + 2 * shift * total + shift * shift * count
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +117,10 @@ class SampleStats:
     """What samples of k steps look like, a row for each.
 
     Attributes:
-        first_bin, bins: counts of the finite elements, from that bin of records.Histogram on.
+        first_bin, bins: counts of the finite elements, from that bin of records.Histogram to the last used.
         nan_count, inf_count, zero_count, near_zero_count: elements.
         minimum, maximum: of the finite elements, NaN without any.
-        moments: mean and variance of the finite elements of those rows that hold others.
+        moments: mean and variance of the finite elements, for those rows that hold others.
     """
 
     first_bin: int
@@ -154,40 +134,65 @@ class SampleStats:
     moments: dict[int, tuple[float, float]]
 
 
-def sample_stats(samples: Float[Tensor, "steps elements"], near_zero: float = NEAR_ZERO) -> SampleStats:
+class Scratch:
+    """Memory for intermediate results of `sample_stats`, kept between calls: allocating it anew would cost as much as the work."""
+
+    def __init__(self, rows: int, width: int, device: torch.device) -> None:
+        self.shape, self.device = (rows, width), device
+        self.keys = torch.empty(rows, width, dtype=torch.int32, device=device)
+        self.sizes = torch.empty(rows, width, dtype=torch.float32, device=device)
+        self.ones = torch.empty(rows, width, dtype=torch.float32, device=device)
+        self.offsets = torch.arange(_PATTERNS // 2, (rows + 0.5) * _PATTERNS, _PATTERNS, dtype=torch.float64, device=device).int()[:, None]
+
+    @classmethod
+    def fitting(cls, samples: Tensor, old: Scratch | None) -> Scratch:
+        """The old one, when it fits these samples, or a new one."""
+        fits = old is not None and old.shape == samples.shape and old.device == samples.device
+        return old if old is not None and fits else cls(samples.shape[0], samples.shape[1], samples.device)
+
+
+def sample_stats(samples: Float[Tensor, "steps elements"], near_zero: float = NEAR_ZERO, scratch: Scratch | None = None) -> SampleStats:
     """What each row looks like.
 
     Args:
         samples: float32, one sample a row, on any device; at least one row and one element.
         near_zero: |x| at most this (as a float32) counts as near zero.
+        scratch: memory to use.
     """
     rows = samples.shape[0]
-    keys = (samples.view(torch.int32) >> 22).bitwise_and_(_PATTERNS - 1)
-    keys += torch.arange(0, rows * _PATTERNS, _PATTERNS, dtype=torch.int32, device=samples.device)[:, None]
-    patterns = torch.bincount(keys.view(-1), minlength=rows * _PATTERNS).view(rows, _PATTERNS).cpu().numpy()
-    sizes, ones = samples.abs(), torch.empty_like(samples)  # floats are added three times as fast as truth values
-    zero, near = torch.eq(sizes, 0, out=ones).sum(1).cpu().numpy(), torch.le(sizes, near_zero, out=ones).sum(1).cpu().numpy()
+    memory = Scratch.fitting(samples, scratch)
+    torch.bitwise_right_shift(samples.view(torch.int32), 22, out=memory.keys).add_(memory.offsets)
+    patterns = torch.bincount(memory.keys.view(-1), minlength=rows * _PATTERNS).view(rows, _PATTERNS).cpu().numpy()
+    torch.abs(samples, out=memory.sizes)
+    zero = torch.eq(memory.sizes, 0, out=memory.ones).sum(1).cpu().numpy()  # floats are added three times as fast as truth values
+    near = torch.le(memory.sizes, near_zero, out=memory.ones).sum(1).cpu().numpy()
     low, high = samples.amin(1).cpu().numpy(), samples.amax(1).cpu().numpy()
     nan, infinite = numpy.zeros(rows, dtype=numpy.int64), numpy.zeros(rows, dtype=numpy.int64)
-    moments_of = {}
+    moments: dict[int, tuple[float, float]] = {}
     for row in numpy.flatnonzero(patterns[:, _NOT_FINITE].any(1)):  # rare
         values = samples[row].double().cpu().numpy()
         nan[row], infinite[row] = numpy.isnan(values).sum(), numpy.isinf(values).sum()
         finite = values[numpy.isfinite(values)]
         low[row], high[row] = (finite.min(), finite.max()) if finite.size else (math.nan, math.nan)
-        moments_of[int(row)] = (float(finite.mean()), float(finite.var())) if finite.size else (math.nan, math.nan)
+        moments[int(row)] = (float(finite.mean()), float(finite.var())) if finite.size else (math.nan, math.nan)
     first, bins = _record_bins(patterns)
-    return SampleStats(first, bins, nan, infinite, zero, near, low, high, moments_of)
+    return SampleStats(first, bins, nan, infinite, zero, near, low, high, moments)
 
 
 def _record_bins(patterns: Array) -> tuple[int, Array]:
     """Counts by the top ten bits as counts by the bins of records.Histogram, from the first that is not empty to the last."""
-    positive, negative = patterns[:, :510], patterns[:, 512:1022]
+    negative, positive = patterns[:, :510], patterns[:, 512:1022]
     centre = positive[:, :1] + positive[:, 1:2] + negative[:, :1] + negative[:, 1:2]  # zero and denormals, of both signs
-    bins: Array = numpy.concatenate([negative[:, :1:-1], centre, positive[:, 2:]], axis=1)
-    used = numpy.flatnonzero(bins.any(0))
-    first, last = (int(used[0]), int(used[-1])) if used.size else (0, -1)
-    return first - 508, bins[:, first : last + 1]
+    used: Array = patterns.sum(0)
+    down, up = _last(used[2:510]), _last(used[514:1022])
+    bins: Array = numpy.concatenate([negative[:, down + 1 : 1 : -1], centre, positive[:, 2 : up + 2]], axis=1)
+    return -down, bins
+
+
+def _last(used: Array) -> int:
+    """How many bins there are up to the last that is used."""
+    places = numpy.flatnonzero(used)
+    return int(places[-1]) + 1 if places.size else 0
 
 
 def channel_maximum(values: Shaped[Tensor, "images channels ..."]) -> Shaped[Tensor, " channels"]:
