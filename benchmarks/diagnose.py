@@ -2,6 +2,7 @@
 
     python benchmarks/diagnose.py run --work DIR [--repeats 4] [--minutes 60]     resumable; two processes, one thread each
     python benchmarks/diagnose.py score --work DIR [--scale 2] [--list]           rules are asked again on the kept records, nothing is trained
+    python benchmarks/diagnose.py repair --work DIR [--most 60]                   the suggested change against a random one from the same menu
 
 Each finished run is one line of DIR/runs.jsonl, its records one compressed file in DIR/records. A run without its twin is not scored.
 """
@@ -35,8 +36,11 @@ WORKERS = 2
 
 
 def identity(settings: Settings) -> str:
-    """A short name for everything about a run."""
-    return hashlib.sha256(json.dumps(dataclasses.asdict(settings), sort_keys=True).encode()).hexdigest()[:16]
+    """A short name for everything about a run; a setting that came later counts only when it is used, so that older runs keep their names."""
+    values = dataclasses.asdict(settings)
+    if not values["class_weights"]:
+        del values["class_weights"]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def watched(program: Program) -> Records:
@@ -143,7 +147,7 @@ def run(work: Path, repeats: int, minutes: float, most: int, workers: int = WORK
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["run", "score"])
+    parser.add_argument("what", choices=["run", "score", "repair"])
     parser.add_argument("--work", type=Path, required=True, help="folder for records and results, outside of the repository")
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--minutes", type=float, default=60)
@@ -152,7 +156,11 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--list", action="store_true", help="list every miss and false alarm")
     arguments = parser.parse_args()
-    if arguments.what == "run":
+    if arguments.what == "repair":
+        from diagnose_repair import repair
+
+        print(repair(arguments.work, arguments.repeats, arguments.most, arguments.minutes))
+    elif arguments.what == "run":
         run(arguments.work, arguments.repeats, arguments.minutes, arguments.most, arguments.workers)
     else:
         from diagnose_score import report

@@ -76,6 +76,7 @@ class Settings:
     validate: bool = True
     no_grad: bool = True
     most_steps: int = 0
+    class_weights: bool = False
 
     @property
     def rate(self) -> float:
@@ -293,7 +294,8 @@ class Head(nn.Module):
 def loss_of(s: Settings, output: Tensor, target: Tensor) -> Tensor:
     """The training loss."""
     if s.loss == "cross_entropy":
-        return F.cross_entropy(output, target, label_smoothing=s.label_smoothing)
+        weight = balanced_weights(s, target) if s.class_weights else None
+        return F.cross_entropy(output, target, weight, label_smoothing=s.label_smoothing)
     if s.loss == "nll":
         return F.nll_loss(output, target)
     if s.loss == "sum":
@@ -307,6 +309,16 @@ def loss_of(s: Settings, output: Tensor, target: Tensor) -> Tensor:
     if s.loss == "mse_index":
         return F.mse_loss(output, target.float()[:, None])
     return F.mse_loss(output, target.float())
+
+
+_SEEN: dict[Settings, Tensor] = {}
+
+
+def balanced_weights(s: Settings, target: Tensor) -> Tensor:
+    """Weights inversely proportional to how often each class has occurred so far, with mean 1 over the images."""
+    counts = _SEEN.setdefault(s, torch.ones(10))
+    counts += torch.bincount(target, minlength=10)
+    return counts.sum() / (10 * counts)
 
 
 def rate_at(s: Settings, step: int, total: int) -> float:

@@ -6,6 +6,7 @@ An answer is a list of catalogue names, the first being the tool's own first ans
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable
@@ -24,7 +25,7 @@ def auto_trainer(view: RunView) -> list[str]:
     if not accuracies:
         return []
     late = accuracies[int(0.3 * len(accuracies)) :]
-    slow = len(validated) > 1 and max(abs(b - a) for a, b in zip(validated, validated[1:], strict=False)) < 0.01
+    slow = len(validated) > 1 and max(abs(b - a) for a, b in itertools.pairwise(validated)) < 0.01
     if max(accuracies + validated) >= 0.7 and not slow:
         return []
     first, last = _ends(view)
@@ -37,7 +38,7 @@ def auto_trainer(view: RunView) -> list[str]:
         found.append("exploding_gradients")
     if first < 1e-4 and last > 0 and first / last < 1e-3:
         found.append("vanishing_signal")
-    swings = sum(abs(b - a) >= 0.03 and b < a for a, b in zip(late, late[1:], strict=False))
+    swings = sum(abs(b - a) >= 0.03 and b < a for a, b in itertools.pairwise(late))
     if late and swings / len(late) >= 0.2:
         found.append("lr_too_high")
     if slow:
@@ -64,7 +65,7 @@ def umlaut(view: RunView) -> list[str]:
     if network is not None and number(network, "dropout", 0) > 0.5:
         found.append("over_regularised")
     losses = [number(o, "loss") for o in view.seen("validation")]
-    if any(b > a for a, b in zip(losses, losses[1:], strict=False)) and view.losses and view.losses[-1][1] < view.losses[0][1]:
+    if any(b > a for a, b in itertools.pairwise(losses)) and view.losses and view.losses[-1][1] < view.losses[0][1]:
         found.append("overfitting")
     if any(number(o, "accuracy", 0) > 0.95 for o in view.seen("validation")):
         found.append("data_order_or_leak")
@@ -83,9 +84,7 @@ def deep_diagnosis(view: RunView) -> list[str]:
             found.append("dead_units")
             break
     names = list(view.layers)
-    squashing = [
-        before for before, name in zip(names, names[1:], strict=False) if view.layers[name][-1].kind.lower() in ("tanh", "sigmoid")
-    ]
+    squashing = [before for before, name in itertools.pairwise(names) if view.layers[name][-1].kind.lower() in ("tanh", "sigmoid")]
     if any(statistics.fmean(beyond(r, 4.0) for r in view.layers[name][-20:]) > 0.5 for name in squashing):  # nearest bin edge to 5
         found.append("saturated_units")
     gradients = [r.gradient_rms for name in view.weighted_layers for r in view.layers[name][-20:] if math.isfinite(r.gradient_rms)]
