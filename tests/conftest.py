@@ -26,9 +26,8 @@ def program(*names: str, package: str) -> str:
     return found
 
 
-@pytest.fixture(
-    scope="module"
-)  # not for the session: while it lives, the main thread has an event loop, in which asyncio.run refuses to work
+# Not for the session: while it lives, the main thread has an event loop, in which asyncio.run refuses to work.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """A headless browser, driven by playwright."""
     path = program("chromium", "chromium-browser", "google-chrome", package="chromium")

@@ -175,7 +175,8 @@ def test_settings_are_all_there_and_the_command_repeats_the_run(page: page_reade
         "source": "my pets", "kind": "folder", "image size": "28", "valid pct": "0.2", "augment": "none",
         "name": "simple_cnn", "arguments: norm": "on", "arguments: channels": "8, 16",
         "epochs": "2", "batch size": "512", "lr": "0.0625", "lr source": "finder", "schedule": "one_cycle", "seed": "1234",
-        "Started": "23 November 2026, 14:40 UTC", "Seconds": "92.40", "Device": "cpu – no CUDA device was found",
+        "Started": "23 November 2026, 14:40 UTC", "Device": "cpu – no CUDA device was found",
+        "accuracy": "0.90625", "balanced accuracy": "0.8901234", "valid loss": "0.3141592", "steps": "8", "seconds": "92.4", "verdict": "problem",
         "convscope": "0.1.0", "python": "3.11.2", "torch": "2.13.0", "command": "train",
     }  # fmt: skip
 
@@ -381,7 +382,7 @@ def test_settings_of_any_kind_are_shown(tmp_path: Path) -> None:
     }
     page = page_reader.parse(render(make_run(tmp_path / "run", config=config)))
     shown = {item.one("dt").text: item.one("dd").text for group in section(page, "settings").all("dl") for item in group.all("div")}
-    assert shown == {"lr": "none", "extra: deep": "{'er': 1}", "odd": "1, 2"}
+    assert shown == {"lr": "none", "extra: deep": "{'er': 1}", "result": "3", "odd": "1, 2"}
 
 
 def test_writing_replaces_the_old_page_and_needs_no_torch(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from convscope.records import NetworkSummary
 from convscope.show.page.contents import Contents
 from convscope.show.page.html import Child, Markup, join, number, table, tag
 from convscope.show.page.parts import Absent, Section, bar, facts, more
-from convscope.show.page.words import chosen, command_line, count, figure, moment, plural
+from convscope.show.page.words import chosen, command_line, count, moment, plural
 
 WAYS_OF_COUNTING = {
     "macs": ("Multiply-accumulates", "one per weight and output place, the bias not counted"),
@@ -23,7 +23,7 @@ WAYS_OF_COUNTING = {
 }
 LONGEST_TYPED = 10  # characters; a number that a program chose is longer
 SHOWN_ELSEWHERE = frozenset(
-    {"schema", "name", "result", "status", "message", "argv", "classes", "created", "device", "versions", "settings", "seconds"}
+    {"schema", "name", "status", "message", "argv", "classes", "created", "device", "versions", "settings", "seconds"}
 )
 
 
@@ -76,40 +76,29 @@ def _ways(summary: NetworkSummary) -> Markup:
 
 
 def settings(run: Contents) -> Section | Absent:
-    """The command that repeats the run, its settings, the device and why, the versions and the time."""
-    groups = [
-        _group(key.replace("_", " ").capitalize(), value)
-        for key, value in run.config.items()
-        if key not in SHOWN_ELSEWHERE and isinstance(value, Mapping) and value
-    ]
-    loose = {key: value for key, value in run.config.items() if key not in SHOWN_ELSEWHERE and not isinstance(value, Mapping)}
-    where: list[tuple[Child, Child]] = []
-    created, device, reason, seconds = (
-        run.setting("created"),
-        run.setting("device", "name"),
-        run.setting("device", "reason"),
-        run.measured("seconds"),
-    )
-    where += [("Started", moment(created))] if created else []
-    where += [("Seconds", number(seconds, figure(seconds)))] if seconds is not None else []
-    where += [("Device", join(str(device), tag("span", f" – {reason}", class_="muted") if reason else None))] if device else []
-    where += (
-        [(str(key), shown(value)) for key, value in (run.setting("versions") or {}).items()]
-        if isinstance(run.setting("versions"), Mapping)
-        else []
-    )
-    where += [(key.replace("_", " "), shown(value)) for key, value in loose.items()]
+    """The command that repeats the run, its settings and result, the device and why, the versions and the time."""
+    kept = {key: value for key, value in run.config.items() if key not in SHOWN_ELSEWHERE and value is not None}
+    groups = [_group(key.replace("_", " ").capitalize(), value) for key, value in kept.items() if isinstance(value, Mapping) and value]
+    where = _time_and_place(run)
+    where += [(key.replace("_", " "), shown(value)) for key, value in kept.items() if not isinstance(value, Mapping)]
     if where:
         groups.append(tag("div", tag("h3", "Time and place"), facts(where)))
     if not groups:
         return Absent("The settings are missing: the run's config.json holds none.")
     asked = run.setting("settings")
-    given = (
-        more("All options as they were asked for", facts((name, shown(v)) for name, v in flat(asked).items()))
-        if isinstance(asked, Mapping)
-        else None
+    given = [(name, shown(value)) for name, value in flat(asked).items()] if isinstance(asked, Mapping) else []
+    options = more("All options as they were asked for", facts(given)) if given else None
+    return Section(
+        "settings", "Settings, and how to repeat it", "Settings", join(_repeat(run), tag("div", groups, class_="groups"), options)
     )
-    return Section("settings", "Settings, and how to repeat it", "Settings", join(_repeat(run), tag("div", groups, class_="groups"), given))
+
+
+def _time_and_place(run: Contents) -> list[tuple[Child, Child]]:
+    created, device, reason = run.setting("created"), run.setting("device", "name"), run.setting("device", "reason")
+    versions = run.setting("versions")
+    where: list[tuple[Child, Child]] = [("Started", moment(created))] if created else []
+    where += [("Device", join(str(device), tag("span", f" – {reason}", class_="muted") if reason else None))] if device else []
+    return where + ([(str(key), shown(value)) for key, value in versions.items()] if isinstance(versions, Mapping) else [])
 
 
 def _repeat(run: Contents) -> Markup:
