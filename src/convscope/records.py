@@ -8,6 +8,7 @@ beyond merging: two records of adjacent spans of steps merge into one, so that a
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -74,7 +75,9 @@ def _build(kind: Any, value: Any) -> Any:
         if not isinstance(value, dict):
             raise TypeError(f"expected an object for {kind.__name__}, got {type(value).__name__}")
         hints = get_type_hints(kind)
-        return kind(**{f.name: _build(hints[f.name], value[f.name]) for f in dataclasses.fields(kind) if f.name in value or not _has_default(f)})
+        return kind(
+            **{f.name: _build(hints[f.name], value[f.name]) for f in dataclasses.fields(kind) if f.name in value or not _has_default(f)}
+        )
     if origin is tuple:
         items = args[:1] * len(value) if len(args) == 2 and args[1] is Ellipsis else args
         return tuple(_build(item, part) for item, part in zip(items, value, strict=True))
@@ -342,7 +345,9 @@ class StepRecord:
     def merge(self, later: StepRecord) -> StepRecord:
         """The record of this span and the one after it."""
         hyper = {
-            name: self.hyper[name].merge(later.hyper[name]) if name in self.hyper and name in later.hyper else (later.hyper.get(name) or self.hyper[name])
+            name: self.hyper[name].merge(later.hyper[name])
+            if name in self.hyper and name in later.hyper
+            else (later.hyper.get(name) or self.hyper[name])
             for name in {**self.hyper, **later.hyper}
         }
         return StepRecord(
@@ -568,6 +573,9 @@ class NetworkSummary:
         title = f"{self.model} for one image of {'×'.join(map(str, self.input_shape))} (C×H×W)"
         return f"{title}\n{text_table(header, lines, right=range(3, 9))}"
 
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
 
 def text_table(header: Sequence[str], lines: Sequence[Sequence[str]], right: Iterable[int] = ()) -> str:
     """Columns set side by side, under a rule; the columns numbered in `right` end at the same place."""
@@ -719,6 +727,9 @@ class ReceptiveField:
     note: str = ""
 
 
+MOST_TERMS_SHOWN = 24  # of a sum in text; the record has them all
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
     """One product: the unit of the layer before, its value, the weight and value * weight. `source` names that layer ("input": the image).
@@ -772,6 +783,38 @@ class Trace:
     note: str = ""
     summed_by: str = ""
     operation: str = ""
+
+    def __str__(self) -> str:
+        """The sum as text: the terms with the largest products, the bias, the further steps, and both values."""
+        by_size = sorted(range(len(self.terms)), key=lambda index: -abs(self.terms[index].product))
+        shown = [self.terms[index] for index in sorted(by_size[:MOST_TERMS_SHOWN])]
+        lines = [(f"{t.source} {list(t.unit)}", f"{t.value:.6g}", f"{t.weight:.6g}", f"{t.product:.6g}") for t in shown]
+        if len(self.terms) > len(shown):
+            rest = sum(term.product for term in self.terms) - sum(term.product for term in shown)
+            lines.append((f"{len(self.terms) - len(shown):,} smaller products", "", "", f"{rest:.6g}"))
+        lines += [("bias", "", "", f"{self.bias:.6g}")] if self.bias else []
+        lines.append(("sum", "", "", f"{sum(term.product for term in self.terms) + self.bias:.6g}"))
+        lines += [(f"then {step.operation} {step.layer}", "", "", f"{step.value:.6g}") for step in self.steps]
+        used = [
+            f"{step.operation} {step.layer} used {', '.join(f'{name} {number:.6g}' for name, number in step.numbers.items())}"
+            for step in self.steps
+            if step.numbers
+        ]
+        box = self.receptive_field
+        by = f"{self.operation} of layer {self.summed_by}" if self.summed_by else "a constant"
+        text = [
+            f"Layer {self.layer}, unit {list(self.unit)}: {len(self.terms):,} products of {by}",
+            text_table(("from", "value", "weight", "product"), lines, right=(1, 2, 3)),
+            *used,
+            f"our total {self.total:.9g}, PyTorch's value {self.value:.9g}, difference {self.difference:.1e}",
+            f"it can see rows {box.top} to {box.bottom} and columns {box.left} to {box.right} of the image, {box.height}×{box.width} pixels"
+            if box.height
+            else "it sees no pixel, only padding",
+        ]
+        return "\n".join([*text, *([self.note] if self.note else [])])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
 
 
 def shares(counts: Sequence[int]) -> tuple[float, ...]:

@@ -1,7 +1,18 @@
 """Tracing: any activation of a network back to the multiplications and pixels that made it."""
 
 from convscope.arithmetic.receptive import receptive_field
+from convscope.trace.effective import EffectiveField, effective_receptive_field
 from convscope.trace.trace import executed, trace, trace_executed, trace_to_pixels, unfold_executed
 from convscope.trace.workbook import workbook
 
-__all__ = ["executed", "receptive_field", "trace", "trace_executed", "trace_to_pixels", "unfold_executed", "workbook"]
+__all__ = [
+    "EffectiveField",
+    "effective_receptive_field",
+    "executed",
+    "receptive_field",
+    "trace",
+    "trace_executed",
+    "trace_to_pixels",
+    "unfold_executed",
+    "workbook",
+]
