@@ -25,6 +25,8 @@ app = typer.Typer(
     help="Train convolutional networks on your images and see exactly what happens inside them.\n\nBegin with: convscope train mnist",
 )
 
+FEW_FILES = 1000  # predicted in about a second, which needs no progress bar
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/mnist-001.")]
 
@@ -34,7 +36,7 @@ def main() -> None:
     try:
         app(prog_name="convscope")
     except ConvscopeError as error:
-        _fail(str(error), 130 if type(error).__name__ == "InterruptedRun" else 2 if isinstance(error, UsageError) else 1)
+        _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail("Interrupted.", 130)
     except BrokenPipeError:  # the reader of our stdout has gone, as in `| head`
@@ -93,6 +95,9 @@ def train(
     ] = None,
     class_weights: Annotated[Literal["auto", "none"], typer.Option(help="auto weighs rare classes more.")] = "none",
     strict: Annotated[bool, typer.Option("--strict", help="Stop at files that cannot be read instead of leaving them out.")] = False,
+    init: Annotated[
+        str | None, typer.Option(help="How weights are drawn, such as kaiming_normal; unless given, the network's own way.")
+    ] = None,
     init_from: Annotated[Path | None, typer.Option(metavar="RUN|FILE", help="Start from the weights of another run.")] = None,
     freeze_body: Annotated[bool, typer.Option("--freeze-body", help="With --init-from: train the last layer only.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -108,6 +113,9 @@ def train(
     name: Annotated[str | None, typer.Option(help="The run's name; unless given, counted up: mnist-001.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an unfinished run, with its own settings.")] = None,
     watch: Annotated[bool, typer.Option("--watch/--no-watch", help="Record every layer at every step.")] = True,
+    heal: Annotated[
+        bool, typer.Option("--heal", help="Where a problem has a fix that is a change of settings, make it and start again.")
+    ] = False,
     ignore: Annotated[list[str] | None, typer.Option(metavar="RULE", help="Leave a rule of the diagnosis out; may be given again.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -128,6 +136,7 @@ def train(
         augment=augment,
         class_weights=class_weights,
         strict=strict,
+        init=init,
         init_from=str(init_from.absolute()) if init_from else None,
         freeze_body=freeze_body,
         device=device,
@@ -142,7 +151,7 @@ def train(
     )
     from convscope.train.runs import resume_run, train_run
 
-    result = resume_run(resume) if resume else train_run(settings, out, name)
+    result = resume_run(resume) if resume else train_run(settings, out, name, heal=heal)
     if as_json:
         _print_json(result)
 
@@ -168,11 +177,17 @@ def predict(
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table to a CSV file instead.")] = None,
 ) -> None:
     """Say what is on images, with a trained run."""
+    from rich.console import Console
+    from rich.progress import track
+
     from convscope.rundir import write_text
     from convscope.train.predict import as_csv, as_table, image_files, load_classifier
 
     files = image_files(paths)
-    predictions = list(load_classifier(run).predict_files(files))
+    classifier = load_classifier(run)
+    stream = classifier.predict_files(files)
+    few = len(files) < FEW_FILES
+    predictions = list(track(stream, "predicting", len(files), console=Console(stderr=True), transient=True, disable=few))
     if csv:
         write_text(csv, as_csv(predictions))
     else:

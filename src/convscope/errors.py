@@ -6,7 +6,8 @@
     ├── DataError           images, labels or ratings that cannot be used
     ├── ModelError          a network that does not fit its input, or cannot be executed as asked
     ├── TrainingError       training cannot go on
-    │   └── NonFiniteError      a loss, gradient or weight became NaN or infinite
+    │   ├── NonFiniteError      a loss, gradient or weight became NaN or infinite
+    │   └── InterruptedRun      Ctrl-C; everything is saved (exit code 130)
     ├── RunError            a run directory that is missing, damaged or cannot be written
     │   └── CheckpointError     weights or checkpoint that cannot be loaded
     └── TraceError          an activation that cannot be traced
@@ -22,11 +23,15 @@ from collections.abc import Iterable
 
 
 class ConvscopeError(Exception):
-    """Base of every error that convscope raises on purpose; the command line prints its message and exits with 1."""
+    """Base of every error that convscope raises on purpose; the command line prints its message and exits with `exit_code`."""
+
+    exit_code = 1
 
 
 class UsageError(ConvscopeError):
-    """An argument or option that cannot be meant; the command line exits with 2."""
+    """An argument or option that cannot be meant."""
+
+    exit_code = 2
 
 
 class UnknownNameError(UsageError):
@@ -57,6 +62,12 @@ class TrainingError(ConvscopeError):
 
 class NonFiniteError(TrainingError):
     """A loss, gradient or weight became NaN or infinite."""
+
+
+class InterruptedRun(TrainingError):
+    """Training was interrupted by the user; everything is saved, and the message says how to go on."""
+
+    exit_code = 130  # 128 + SIGINT, what shells expect of an interrupted program
 
 
 class RunError(ConvscopeError):

@@ -16,7 +16,7 @@ from small_data import write_folder
 
 TRAIN = """
 import sys, time
-from convscope.train import runs
+from convscope.train import runs, training_run
 from convscope.train.checkpoint import Checkpointing
 from convscope.train.settings import TrainSettings
 
@@ -29,7 +29,7 @@ if slow:
             super().write(learner)
             print(learner.epoch, learner.batch, flush=True)
             time.sleep(slow)
-    runs.Checkpointing = EveryStep
+    training_run.Checkpointing = EveryStep
 settings = TrainSettings(sys.argv[1], model="simple_cnn", epochs=3, batch_size=8, lr=0.05, augment=True, seed=3, device="cpu", clip_norm=5.0)
 print(runs.train_run(settings, out=sys.argv[2], name="run")["accuracy"])
 """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from convscope.diagnose import diagnose_log
 from convscope.records import Finding, Verdict
-from convscope.train.callback import Callback
+from convscope.train.callback import Callback, CancelFit
 
 if TYPE_CHECKING:
     from convscope.train.learner import Learner
@@ -23,10 +23,17 @@ class LiveDiagnosis(Callback):
     Args:
         tell: called with one line for each new finding.
         ignore: rules to leave out.
+        stop: whether a verdict is a reason to end the fit.
+
+    Attributes:
+        stopped: whether it was.
     """
 
-    def __init__(self, tell: Callable[[str], None], ignore: tuple[str, ...] = ()) -> None:
-        self.tell, self.ignore = tell, ignore
+    def __init__(
+        self, tell: Callable[[str], None], ignore: tuple[str, ...] = (), stop: Callable[[Verdict], bool] = lambda _: False
+    ) -> None:
+        self.tell, self.ignore, self.stop = tell, ignore, stop
+        self.stopped = False
         self._told: set[tuple[str, str]] = set()
         self._next = 0.0
 
@@ -35,11 +42,18 @@ class LiveDiagnosis(Callback):
         self._next = time.monotonic() + EVERY_SECONDS
 
     def after_step(self, learner: Learner) -> None:
-        """Look, when it is time."""
+        """Look, when it is time.
+
+        Raises:
+            CancelFit: the verdict is a reason to end the fit.
+        """
         if learner.processes.is_main and time.monotonic() >= self._next:
             started = time.monotonic()
             learner.callbacks.call("before_checkpoint", learner)
-            self.look(learner)
+            verdict = self.look(learner)
+            if self.stop(verdict):
+                self.stopped = True
+                raise CancelFit("a problem was found")
             took = time.monotonic() - started
             self._next = time.monotonic() + max(EVERY_SECONDS, took / MOST_SHARE)
 

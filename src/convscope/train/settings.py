@@ -28,6 +28,7 @@ class TrainSettings:
         augment: None takes off for mnist and on otherwise.
         class_weights: "auto" weighs each class by its rarity, "none" does not.
         strict: a file that cannot be read is an error.
+        init: how weights are drawn, such as "kaiming_normal"; None is each network's own way.
         init_from: a run directory or weights file to start from.
         freeze_body: with init_from, train the head only.
         device: "auto", "cpu", "cuda", "mps".
@@ -50,6 +51,7 @@ class TrainSettings:
     augment: bool | None = None
     class_weights: Literal["auto", "none"] = "none"
     strict: bool = False
+    init: str | None = None
     init_from: str | None = None
     freeze_body: bool = False
     device: str = "auto"
