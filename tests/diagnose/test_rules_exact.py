@@ -211,7 +211,7 @@ def test_softmax_over_the_batch(name: str, change: dict[str, float]) -> None:
         ),
         (
             "binary_cross_entropy_with_logits",
-            {"lowest": 0.1, "highest": 0.9, "target": "real", "target_highest": 1.0, "same_shape": True},
+            {"made_by": "Sigmoid", "lowest": 0.1, "highest": 0.9, "target": "real", "target_highest": 1.0, "same_shape": True},
             "The network's answers already lie between 0 and 1, but binary_cross_entropy_with_logits squeezes them into 0..1 once more, so it can "
             "never be sure.",
         ),

@@ -46,6 +46,7 @@ POOR = Threshold(
     0.5, "of the loss of guessing", "chosen: a classifier that has halved the loss of guessing has learned its task", share=True
 )
 ENOUGH_IMAGES = 256  # an accuracy over so many is known to +-0.03 (one standard deviation)
+LEAST_DROP = 0.005  # of the loss: less than this from one third of the run to the next is standing still
 START_STEPS = 3  # losses whose median is "the start": a single first batch may be unlucky
 
 
@@ -60,7 +61,7 @@ class Outcome:
         guessing: loss of always answering with the labels' frequencies (nats), or the start when labels are unknown.
         fair: whether there were enough steps, not counting a warm-up, to expect learning.
         diverged: the loss is not finite, or well above both its start and guessing.
-        stuck: after a fair budget the loss is still that of guessing (or of the start).
+        stuck: after a fair budget the loss is still that of guessing (of the start, where guessing is not known), and it does not fall.
         poor: after a fair budget more than half of the loss of guessing is left.
     """
 
@@ -202,11 +203,23 @@ class RunView:
         fair = self.step_count >= self.limit(FAIR_STEPS) * 1.0 and not self.warming_up
         if not fair and self.step_count >= 50 and not self.warming_up:
             fair = self.steps[-1].epoch >= 1  # an epoch is a fair budget too, when it has steps enough to average
-        stuck = fair and now >= (1 - self.limit(NOT_LEARNED)) * min(guessing, start if start < guessing else guessing)
+        stuck = fair and now >= (1 - self.limit(NOT_LEARNED)) * guessing and not self.falling
         diverged = blown or now > self.limit(DIVERGED) * max(start, guessing)
         return Outcome(
             start, now, min(windows), guessing, fair, diverged, stuck and not diverged, fair and now > self.limit(POOR) * guessing
         )
+
+    @cached_property
+    def falling(self) -> bool:
+        """Whether the loss is lower in the last third of the run than in the middle one, by more than chance and by more than half a percent."""
+        losses = [loss for _, loss in self.losses]
+        third = len(losses) // 3
+        if third < 10:
+            return False
+        before, after = losses[third : 2 * third], losses[-third:]
+        noise = math.sqrt((statistics.variance(before) + statistics.variance(after)) / third)
+        drop = statistics.fmean(before) - statistics.fmean(after)
+        return drop > 3 * noise and drop > LEAST_DROP * abs(statistics.fmean(before))
 
     @cached_property
     def loss_now(self) -> float:

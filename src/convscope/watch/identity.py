@@ -11,9 +11,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-MOST_IMAGES = 256  # of a batch
-PIXELS = 96  # looked at in each image, spread over all of it
+MOST_IMAGES = 4096  # of a batch; fewer would make an evaluation of training images look like a leak
+PIXELS = 64  # looked at in each image, spread over all of it
 MOST_KNOWN = 16_384  # hashes kept; beyond it only every second, then every fourth value is kept, by its lowest bits
+COME_AGAIN = 0.9  # of the training images were seen before: the second epoch is under way
 FIRST_BATCHES = 64  # whose order is remembered
 _PRIME = 0x9E3779B97F4A7C15 - (1 << 64)  # the golden ratio in 64 bits, as Knuth's multiplicative hash
 
@@ -52,6 +53,7 @@ class Identity:
         self._order: list[int] = []
         self._matching = self._best_run = 0
         self._epoch: int | None = None
+        self._again = 0.0  # share of training images that were seen before, averaged over the last five batches or so
 
     def trained(self, numbers: list[float]) -> None:
         """A training batch's hashes."""
@@ -63,10 +65,19 @@ class Identity:
         self._before = key
         self._follow(batch[0])
         self._batches += 1
+        kept = [value for value in batch if not value & self._mask]
+        if kept:
+            share = sum(value in self._known for value in kept) / len(kept)
+            self._again = 0.8 * self._again + 0.2 * share
         self._known.update(value for value in batch if not value & self._mask)
         while len(self._known) > MOST_KNOWN:
             self._mask = self._mask << 1 | 1
             self._known = {value for value in self._known if not value & self._mask}
+
+    @property
+    def all_known(self) -> bool:
+        """Whether training images come again: then all of them have been seen."""
+        return self._again > COME_AGAIN
 
     def _follow(self, first: int) -> None:
         """Compare the order of first images with that of the first batches."""

@@ -98,6 +98,7 @@ def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Call
         "classes": int(values.shape[1]) if values.ndim >= 2 else None,
         "shapes": f"{_shape(values)} and {_shape(target)}",
         "same_shape": values.shape == target.shape,
+        "made_by": call.input.grad_fn.name().partition("Backward")[0] if call.input.grad_fn is not None else None,
     }
     name, index = call.name, not target.is_floating_point()  # the closure keeps no tensor alive
 

@@ -25,6 +25,7 @@ Emit = Callable[[Observation], None]
 MOST_PENDING = 64  # passes that wait for a backward pass
 INPUT_STEPS = (0, 1, 2, 20)  # steps at which the images' scale is measured
 MOST_IMAGES, MOST_CHANNELS = 64, 4  # for the images' scale
+WHOLLY_KNOWN = 0.95  # of a batch: an evaluation on training images
 EVERY_PASS_UNTIL, THEN_EVERY = 64, 4  # training passes whose answers are counted
 
 
@@ -68,8 +69,30 @@ class _Modes:
     since: int = 0
     eval_passes: int = 0
     eval_in_train: int = 0
+    phases: int = 0
     eval_since: int = 0
     norm_in_train: bool = False
+
+
+@dataclass(slots=True)
+class _Overlap:
+    """Images of an evaluation that were also trained on.
+
+    An evaluation of the training images themselves is no leak: its batches are known wholly. Batches of validation images are known in part
+    when some images are in both sets, which can be told once all training images have been seen.
+    """
+
+    images: int = 0
+    known: float = 0.0
+    trained: int = 0  # images in batches that are known wholly
+    mixed_known: float = 0.0
+
+    def add(self, images: int, known: float, *, mixed: bool) -> None:
+        """Add one batch."""
+        self.images += images
+        self.known += known
+        self.trained += images if known >= WHOLLY_KNOWN * images else 0
+        self.mixed_known += known if mixed else 0.0
 
 
 class PassWatch:
@@ -89,7 +112,7 @@ class PassWatch:
         self._pending: list[Pass] = []
         self._now: Pass | None = None
         self._modes, self._fit, self._evaluation = _Modes(), Tally(), Tally()
-        self._evaluated_in_training: list[float] = [0.0, 0.0]  # images found among the training images, images looked at
+        self._overlap = _Overlap()
         self._phase_passes = 0
         self._label_batches: list[tuple[float, float]] = []
         self._labels: list[float] = []
@@ -196,8 +219,8 @@ class PassWatch:
 
         def receive(found: Numbers) -> None:
             known = self.identity.known(found)
-            self._evaluated_in_training[0] += known
-            self._evaluated_in_training[1] += len(found)
+            share = known / len(found)
+            self._overlap.add(len(found), known, mixed=0 < share < WHOLLY_KNOWN and self.identity.all_known)
             if in_training and not one_exempt and one_training and known < 0.5 * max(1, len(found)):
                 self._note_eval_in_train(step, norms)
 
@@ -227,11 +250,12 @@ class PassWatch:
 
     def _close_evaluation(self, step: int) -> None:
         self._phase_passes = 0
+        self._modes.phases += 1
 
         def write(_: Numbers) -> None:
-            tally, (known, looked_at) = self._evaluation, self._evaluated_in_training
-            self._evaluation, self._evaluated_in_training = Tally(), [0.0, 0.0]
-            self._emit(Observation(step, "validation", "", _validation_numbers(tally, known, looked_at)))
+            tally, overlap = self._evaluation, self._overlap
+            self._evaluation, self._overlap = Tally(), _Overlap()
+            self._emit(Observation(step, "validation", "", _validation_numbers(tally, overlap)))
             self._write_modes(step)
 
         self._deferred.add_known([], write)
@@ -264,7 +288,12 @@ class PassWatch:
             "train_in_eval_streak": m.streak,
             "train_in_eval_since": m.since,
         }
-        evaluation = {"eval_passes": m.eval_passes, "eval_in_train": m.eval_in_train, "eval_in_train_since": m.eval_since}
+        evaluation = {
+            "eval_passes": m.eval_passes,
+            "evaluations": m.phases,
+            "eval_in_train": m.eval_in_train,
+            "eval_in_train_since": m.eval_since,
+        }
         self._emit(Observation(step, "modes", "", {**numbers, **evaluation, "batch_norm_in_train": m.norm_in_train}))
 
     def _check_finite(self, images: Tensor, step: int) -> None:
@@ -301,19 +330,22 @@ def due(step: int) -> bool:
     return scheduled(step)
 
 
-def _validation_numbers(tally: Tally, known: float, looked_at: float) -> dict[str, float | int | str | bool | None]:
+def _validation_numbers(tally: Tally, overlap: _Overlap) -> dict[str, float | int | str | bool | None]:
     images = tally.images
-    share = known / looked_at if looked_at else 0.0
+    shares = {
+        "in_training": overlap.known / max(1, overlap.images),
+        "leaked": overlap.mixed_known / max(1, overlap.images - overlap.trained),
+    }
     if not images:
         nothing = {"loss": None, "accuracy": None, "largest_answer": None, "largest_label": None}
-        return {"samples": int(looked_at), **nothing, "in_training": share}
+        return {"samples": overlap.images, **nothing, **shares}
     return {
         "samples": int(images),
         "loss": tally.loss / images,
         "accuracy": tally.right / images,
         "largest_answer": max(tally.said) / images,
         "largest_label": max(tally.labels) / images,
-        "in_training": share,
+        **shares,
     }
 
 

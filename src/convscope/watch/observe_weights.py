@@ -7,7 +7,7 @@ weights at the scheduled steps only, and one small parameter's gradient at each 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ Emit = Callable[[Observation], None]
 FILTER_STEPS = (20, 100)  # looks at the filters after the first one; diagnoses.md, row 10
 MOST_PARAMETERS = 40  # looked at per scheduled step, evenly chosen
 SAMPLE = 64  # elements of each
+LEAST_STEP = 1e-6  # of the weight: ten times what float32 can hold
+MOST_LOOKS = 64  # backward passes between two steps that are looked at
 LEAST_RATE = 1e-7  # below it float32 rounds steps away by itself
 
 
@@ -31,6 +33,7 @@ class _Carry:
 
     name: str
     armed: bool = False
+    looks: list[Tensor | bool] = field(default_factory=list)  # before each backward pass since the last step: is an old gradient there?
     checked: int = 0
     carried: int = 0
     streak: int = 0
@@ -76,17 +79,32 @@ class WeightWatch:
         if self._before and self._step < step:
             self._compare()
         self._step = step
+        carry = self._carries.get(id(optimizer))
+        if carry is not None and carry.looks:
+            self._judge(carry, step)
         if self._seen.get(id(optimizer)) != len(parameters):
             self._meet(optimizer, parameters, step)
         if scheduled(step) and float(optimizer.param_groups[0].get("lr", 1.0)) > LEAST_RATE:
-            self._remember(parameters)
+            self._remember(parameters, float(optimizer.param_groups[0]["lr"]), proportional=isinstance(optimizer, torch.optim.SGD))
         self._passes = passes
+
+    def _judge(self, carry: _Carry, step: int) -> None:
+        """The gradient is stale when it was there before every backward pass since the last step: nothing cleared it in between.
+
+        (One look may find it: a generator's backward pass goes through the critic before the critic's own gradients are cleared.)
+        """
+        looks, carry.looks = carry.looks, []
+        tensors = [look for look in looks if isinstance(look, Tensor)]
+        if len(tensors) < len(looks):
+            self._deferred.add_known([0.0], lambda _: carry.receive(step, old_gradient=False))
+        else:
+            self._deferred.add(torch.stack(tensors).all(), lambda numbers: carry.receive(step, old_gradient=numbers[0] > 0))
 
     def step_end(self, optimizer: torch.optim.Optimizer) -> None:
         """After the optimiser changed the weights; whether they moved is looked at before the next step, in case something puts them back."""
         carry = self._carries.get(id(optimizer))
         if carry is not None:
-            carry.armed = True
+            carry.armed, carry.looks = True, []
 
     def write(self, step: int) -> None:
         """Emit the running counts (the deferred results have been read)."""
@@ -146,21 +164,15 @@ class WeightWatch:
         carry = self._carries[id(optimizer)] = _Carry(names[id(parameter)])
 
         def before_accumulation(_: Tensor) -> None:
-            if not carry.armed:
-                return
-            carry.armed = False
-            step = self._step + 1
-            if parameter.grad is None:
-                self._deferred.add_known([0.0], lambda _: carry.receive(step, old_gradient=False))
-            else:
-                left = (parameter.grad.detach() != 0).any()
-                self._deferred.add(left, lambda numbers: carry.receive(step, old_gradient=numbers[0] > 0))
+            if carry.armed and len(carry.looks) < MOST_LOOKS:
+                carry.looks.append(False if parameter.grad is None else (parameter.grad.detach() != 0).any())
 
         self._handles.append(parameter.register_hook(before_accumulation))
 
     # ------------------------------------------------------------ do the weights move?
 
-    def _remember(self, parameters: Iterable[Tensor]) -> None:
+    def _remember(self, parameters: Iterable[Tensor], lr: float, *, proportional: bool) -> None:
+        """Keep a sample of each weight, and whether its gradient asks for a step that its precision can hold."""
         held = {id(p) for p in parameters}
         ours = [(name, p) for name, p in self._model.named_parameters() if p.requires_grad]
         size = sum(p.numel() for _, p in ours) or 1
@@ -173,7 +185,9 @@ class WeightWatch:
                 gradient = p.grad
                 assert gradient is not None
                 some = p.detach().reshape(-1)[:SAMPLE].clone()
-                self._before.append((name, p, some, (gradient.reshape(-1)[:SAMPLE] != 0).any()))
+                pull = gradient.reshape(-1)[:SAMPLE].abs().amax()
+                expected = lr * pull if proportional else lr * (pull > 0)
+                self._before.append((name, p, some, expected > LEAST_STEP * some.abs().amax()))
 
     def _compare(self) -> None:
         before, self._before = self._before, []

@@ -13,6 +13,7 @@ from convscope.diagnose.view import RunView, Threshold, number
 from convscope.records import Evidence, Finding, Fix, Severity
 
 CARRIED = Threshold(3, "steps in a row", "diagnoses.md, row 2: one stale gradient can be a restart, three are a missing zero_grad")
+SETTLED = 3  # steps after which every optimiser of the loop has stepped
 STILL = Threshold(5, "steps in a row", "diagnoses.md, row 3")
 MOST = Threshold(0.5, "of the weights", "diagnoses.md, row 3", share=True)
 NEARLY_ALL = Threshold(0.9, "of the weights", "diagnoses.md, row 4", share=True)
@@ -30,7 +31,7 @@ def non_finite(view: RunView) -> Finding | None:
     if not events:
         return None
     step, _, where, _ = events[0]
-    spoilt = any(event[3] for event in events)
+    spoilt = any(event[3] for event in events) or not _loss_seen(view)
     if not spoilt and math.isfinite(view.loss_now):
         return None  # an overflow that mixed precision skips over, or a mask of minus infinity inside a layer
     rate = next((rate for at, rate in reversed(view.learning_rates) if at <= step), math.nan)
@@ -62,7 +63,7 @@ def _non_finite_events(view: RunView) -> list[tuple[int, int, str, bool]]:
         first = next((r for r in records if r.non_finite or r.nan_count or r.inf_count), None)
         if first is not None:
             events.append((first.first_step, place, name, False))
-    for record in view.steps:
+    for record in view.steps if _loss_seen(view) else ():
         if not math.isfinite(record.loss.last):
             events.append((record.first_step, 10**6, "loss", True))
             break
@@ -71,6 +72,11 @@ def _non_finite_events(view: RunView) -> list[tuple[int, int, str, bool]]:
             events.append((record.first_step, 10**6 + 1, "gradient", False))
             break
     return sorted(events)
+
+
+def _loss_seen(view: RunView) -> bool:
+    """Whether a loss that is not finite is one that was seen, and not one that nobody could see."""
+    return bool(view.losses or view.seen("loss_input"))
 
 
 def grads_not_cleared(view: RunView) -> Finding | None:
@@ -104,7 +110,7 @@ def params_not_in_optimizer(view: RunView) -> Finding | None:
         return None
     newest = optimizers[-1]
     held, missing = number(newest, "held", 1.0), str(newest.numbers.get("missing") or "")
-    if held >= 1.0:
+    if held >= 1.0 or view.step_count < SETTLED:
         return None
     outcome, left_out = view.outcome, 1 - held
     fresh = number(newest, "missing_fresh", 1.0)
@@ -236,10 +242,11 @@ def wrong_mode(view: RunView) -> Finding | None:
     has_norm = network is not None and number(network, "batch_norms", 0) > 0
     if streak >= view.limit(WRONG_PASSES) and as_eval >= 0.2 * trained:
         since = int(number(modes, "train_in_eval_since", 0))
+        frozen = network is not None and number(network, "trainable") < 0.5 * number(network, "weights")  # a trained backbone kept as it is
         what = "batch normalisation does not use the batch's own statistics" if has_norm else "dropout is switched off"
         return Finding(
             "wrong_mode",
-            "problem" if has_norm else "warning",
+            "note" if frozen else "problem" if has_norm else "warning",
             "",
             since,
             f"Since step {since} the network trains in evaluation mode, so {what}.",
@@ -248,7 +255,8 @@ def wrong_mode(view: RunView) -> Finding | None:
             "exact: the training flag of the network while gradients are computed",
         )
     evaluated, as_train = number(modes, "eval_passes", 0), number(modes, "eval_in_train", 0)
-    if as_train >= 3 and as_train > view.limit(WRONG_SHARE) * evaluated:
+    phases = number(modes, "evaluations", 0)  # a pass without gradients in every step is part of the training (of a generator, a teacher)
+    if as_train >= 3 and as_train > view.limit(WRONG_SHARE) * evaluated and phases * 4 <= max(trained, 4):
         return _evaluated_in_training_mode(modes, int(as_train), int(evaluated), (ev("evaluation passes in training mode", int(as_train)),))
     return None
 
@@ -277,7 +285,7 @@ def _evaluated_in_training_mode(modes: object, as_train: int, evaluated: int, ev
 
 
 RULES = (
-    Rule("non_finite", non_finite, True, ("loss",)),
+    Rule("non_finite", non_finite, True, ()),
     Rule("grads_not_cleared", grads_not_cleared, True, ("gradient_carry",)),
     Rule("params_not_in_optimizer", params_not_in_optimizer, True, ("optimizer",)),
     Rule("update_no_op", update_no_op, True, ("updates",)),

@@ -18,6 +18,7 @@ EVALUATIONS = Threshold(3, "evaluations", "diagnoses.md, row 24")
 ACCURACY_GAP = Threshold(0.1, "of the images", "chosen: a tenth of the images right only when learned by heart")
 HEAVY_DROPOUT = Threshold(0.8, "of the activations", "diagnoses.md, row 24", share=True)
 DECAY_SHARE = Threshold(1.0, "times the gradient", "diagnoses.md, row 24: the decay pulls harder than the images")
+LOPSIDED = Threshold(0.8, "of the training labels", "chosen: beyond it a class with fair competition would be rare", share=True)
 ONLY_ANSWER = 0.999  # of the answers: no other class is ever answered
 RARE_LABELS = 0.99  # of the labels: beyond it, hardly any image of another class is there to be answered
 ANSWER_GAP = 0.1  # of the images: how far the share of the answers lies above that of the labels
@@ -132,10 +133,43 @@ def _shrinking(view: RunView) -> float:
 
 
 def one_class(view: RunView) -> Finding | None:
-    """Nearly all answers are the same class although the labels are not."""
+    """Nearly all answers are the same class although the labels are not; or one class drowns the others in training."""
     outcome = view.outcome
     if not outcome.fair:
         return None
+    return _same_answer(view) or _drowned(view)
+
+
+def _drowned(view: RunView) -> Finding | None:
+    """Training images nearly all of one class, and a validation that shows what that costs."""
+    labels, validation = view.last("labels"), view.last("validation")
+    if labels is None or validation is None:
+        return None
+    share, answers, truth = number(labels, "largest_share"), number(validation, "largest_answer"), number(validation, "largest_label")
+    lopsided = share > view.limit(LOPSIDED) and answers > 2 * truth and share > 2 * truth
+    if not lopsided or not view.generalisation_gap > ANSWER_GAP:
+        return None
+    return Finding(
+        "one_class",
+        "problem" if view.generalisation_gap > 2 * ANSWER_GAP else "warning",
+        "training labels",
+        0,
+        f"{percent(share)} of the training images belong to one class, so the network gives that answer for {percent(answers)} of new "
+        "images, "
+        f"of which only {percent(truth)} are of one class.",
+        Fix("Make rare classes count more in the loss (class weights), or show them more often.", {"class_weights": "auto"}),
+        (
+            ev("most frequent training label", percent(share)),
+            ev("most frequent answer", percent(answers)),
+            ev("most frequent label in validation", percent(truth)),
+        ),
+        "diagnoses.md, row 24",
+    )
+
+
+def _same_answer(view: RunView) -> Finding | None:
+    """Two looks in a row at which nearly all answers were the same."""
+    outcome = view.outcome
     looks: list[Observation] = [o for o in view.seen("validation") if math.isfinite(number(o, "largest_label"))][-2:]
     labels = view.last("labels")
     if len(looks) < 2:

@@ -10,7 +10,7 @@ import math
 from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
 from convscope.diagnose.rules.signal import carries_signal
 from convscope.diagnose.view import RunView, Threshold, number
-from convscope.records import Finding, Fix, Severity
+from convscope.records import Finding, Fix, Observation, Severity
 
 GREATEST_STD = Threshold(5, "", "diagnoses.md, row 12: raw 0..255 images have 60 to 80, ImageNet-normalised ones 1")
 LEAST_STD = Threshold(0.02, "", "diagnoses.md, row 12: a tenth of the least natural images scaled to 0..1 have")
@@ -27,6 +27,8 @@ SECOND_CHOICE = Threshold(
 )
 NOISY = Threshold(0.1, "of the images", "chosen: a tenth of wrong labels costs accuracy that can be measured")
 USUAL_RATIOS = (2e-4, 3e-2)  # update over weight within which a network moves at an ordinary pace (Karpathy's 1e-3 and its neighbourhood)
+NEARLY_GUESSING = 0.8  # of the loss of guessing: less than a fifth of it is gone
+NOT_BETTER = 0.01  # of the loss of guessing
 WRONG_NEEDED = Threshold(200, "wrong answers", "chosen: the second-choice share is then known to +-0.03")
 
 
@@ -98,7 +100,7 @@ def _sorted_labels(view: RunView) -> Finding | None:
 
 def _leak(view: RunView) -> Finding | None:
     for o in view.seen("validation"):
-        share, samples = number(o, "in_training", 0.0), number(o, "samples", 0)
+        share, samples = number(o, "leaked", number(o, "in_training", 0.0)), number(o, "samples", 0)
         if not view.limit(LEAKED) < share < ALL_TRAINED_ON or share * samples < 20:
             continue
         return Finding(
@@ -155,7 +157,7 @@ def _nothing_to_learn(view: RunView) -> Finding | None:
     """The loss stays at guessing while updates have a usual size and the signal passes through all layers."""
     outcome = view.outcome
     ratios = sorted(r for _, r in view.median_ratios[-100:])
-    if not outcome.stuck or view.guessing is None or len(ratios) < 20:
+    if not (outcome.stuck or _validation_guesses(view)) or view.guessing is None or len(ratios) < 20:
         return None
     usual = USUAL_RATIOS[0] < ratios[len(ratios) // 2] < USUAL_RATIOS[1]
     if not usual or not carries_signal(view):
@@ -171,6 +173,19 @@ def _nothing_to_learn(view: RunView) -> Finding | None:
         (ev("update over weight, median", ratios[len(ratios) // 2]), *loss_evidence(outcome)),
         "Zhang et al. 2017; TheDeepChecker",
     )
+
+
+def _validation_guesses(view: RunView) -> bool:
+    """Whether training has hardly begun to improve and the last two validations were no better than guessing."""
+    looks = [o for o in view.seen("validation") if math.isfinite(number(o, "accuracy"))][-2:]
+    if len(looks) < 2 or not view.outcome.fair or view.outcome.now < NEARLY_GUESSING * view.outcome.guessing:
+        return False
+    return all(_at_chance(o) and number(o, "loss", 0) >= (1 - NOT_BETTER) * view.outcome.guessing for o in looks)
+
+
+def _at_chance(o: Observation) -> bool:
+    chance, samples = number(o, "largest_label", 0), number(o, "samples", 1)
+    return number(o, "accuracy") < chance + max(0.02, 3 * math.sqrt(chance * (1 - chance) / samples))
 
 
 def _by_heart(view: RunView) -> Finding | None:

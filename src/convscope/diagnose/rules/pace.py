@@ -37,7 +37,7 @@ def lr_too_high(view: RunView) -> Finding | None:
     step, high = _highest_window([(s, r) for s, r in ratios if s < 400])
     if high <= view.limit(HIGH_RATIO) or not (outcome.bad or outcome.poor):
         return None
-    if high <= view.limit(VERY_HIGH_RATIO) and not _thrown_about(view):
+    if (high <= view.limit(VERY_HIGH_RATIO) and not _thrown_about(view)) or (not outcome.bad and view.falling):
         return None
     severity: Severity = "problem" if outcome.bad else "warning"
     lower = rounded(rate / min(100.0, max(3.0, high / USUAL_RATIO)))
@@ -60,7 +60,8 @@ def _thrown_about(view: RunView) -> bool:
     level = view.limit(OVERSHOOT) * max(outcome.start, outcome.guessing)
     answers = [number(o, "largest_answer", 0) for o in view.seen("fit")[-4:]]
     constant = bool(answers) and min(answers) > 0.9 and not carries_signal(view)
-    return constant or any(s.loss.maximum > level for s in view.steps) or outcome.diverged
+    late = [s.loss.maximum for s in view.steps[len(view.steps) // 4 :]]  # a jump in the first steps is common and heals
+    return constant or any(loss > level for loss in late) or outcome.diverged
 
 
 def _highest_window(ratios: list[tuple[int, float]]) -> tuple[int, float]:

@@ -86,13 +86,34 @@ def symmetric_init(view: RunView) -> Finding | None:
             ),
             "exact: equal filters receive equal gradients and never part (TheDeepChecker)",
         )
-    return None
+    return _began_equal(view)
+
+
+def _began_equal(view: RunView) -> Finding | None:
+    """A hidden layer whose filters began equal and were parted only by their surroundings, in a run that learns poorly."""
+    network = view.last("network")
+    head = str(network.numbers.get("head")) if network is not None else ""
+    first = {o.subject: o for o in reversed(view.seen("filters"))}
+    equal = [o for o in first.values() if number(o, "identical", 0) >= view.limit(SAME_FILTERS) and o.subject != head]
+    if not equal or not (view.outcome.bad or view.outcome.poor):
+        return None
+    name = equal[-1].subject
+    return Finding(
+        "symmetric_init",
+        gated(view.outcome),
+        name,
+        0,
+        f"All filters of layer {name} began equal, so for a long time they learn the same thing.",
+        Fix("Draw the weights at random (PyTorch's default, or Kaiming) instead of setting them to one value.", {"init": "kaiming"}),
+        (ev("layers like this", ", ".join(o.subject for o in reversed(equal[-5:]))), *loss_evidence(view.outcome)),
+        "TheDeepChecker",
+    )
 
 
 def missing_nonlinearity(view: RunView) -> Finding | None:
     """Weighted layers that feed each other without an activation function between them."""
     network = view.last("network")
-    if network is None or number(network, "pairs", 0) < 2:
+    if network is None or number(network, "pairs", 0) < 1:
         return None
     pairs, linear, active = (number(network, name, 0) for name in ("pairs", "linear_pairs", "active_pairs"))
     if linear < 1 or (linear / pairs <= view.limit(LINEAR_PAIRS) and active > 0):
@@ -100,7 +121,7 @@ def missing_nonlinearity(view: RunView) -> Finding | None:
     between = str(network.numbers.get("linear_pair") or "")
     return Finding(
         "missing_nonlinearity",
-        "problem",
+        "problem" if pairs > 1 else "warning",
         between.split(" and ")[0],
         0,
         f"There is no activation function between layers {between}{' and other layers' if linear > 1 else ''}, so together they can do "
@@ -130,7 +151,8 @@ def bad_initial_scale(view: RunView) -> Finding | None:
     outcome, start = view.outcome, _start(view)
     stds = [record.std for _, record in start]
     slope = _slope(stds) if len(stds) >= LEAST_DEPTH.value else 0.0
-    high = view.guessing is not None and outcome.start > view.limit(START_LOSS) * outcome.guessing
+    guessing = max(outcome.guessing, math.log(view.classes or 1))  # at the start the frequencies of the labels cannot be known
+    high = view.guessing is not None and outcome.start > view.limit(START_LOSS) * guessing
     faint = bool(stds) and stds[-1] < view.limit(FAINT_SIGNAL)
     growing, shrinking = slope > view.limit(GROWTH), slope < -view.limit(SHRINKING)
     huge = bool(stds) and max(stds) > 100 and growing
