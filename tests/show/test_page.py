@@ -187,7 +187,7 @@ def test_a_consequence_stands_inside_its_cause(page: page_reader.Element) -> Non
     cause, effect = diagnosis.all("article")
     assert cause.one("h3").text == f"The learning rate is too high for layer {HOSTILE}."
     assert [item.text for item in cause.one("dl").all("div")] == ["update ratio0.0432", "dead channels7 of 8", f"first tensor{HOSTILE}"]
-    assert cause.one("p", class_="fix").text == "What to do: Lower the learning rate to 0.006. --lr 0.006"
+    assert cause.one("p", class_="fix").text == "What to do: Lower the learning rate to 0.006. lr=0.006"
     assert effect.one("h3").text == "Seven of eight channels are never positive."
     links = [(link.text, link.attributes["href"], link.attributes.get("data-layer")) for link in effect.all("a")]
     assert links == [("on the loss", "#training", None), ("in the layer", "#layers", "1")]

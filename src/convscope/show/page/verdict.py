@@ -130,7 +130,7 @@ def _card(place: int, run: Contents, of: Sequence[int | None]) -> Markup:
     following = [_card(other, run, of) for other, cause in enumerate(of) if cause == place]
     rule = f"{WORDS[finding.severity]} · {finding.name.replace('_', ' ')}"
     evidence = [tag("div", tag("dt", item.name), tag("dd", _evidence(item))) for item in finding.evidence]
-    change = _options(finding.fix.change)
+    change = _settings(finding.fix.change)
     shown = join(". See it ", _figures(finding, run)) if run.steps or run.layers else "."
     card = tag(
         "article",
@@ -161,13 +161,9 @@ def _figures(finding: Finding, run: Contents) -> Markup:
     return join([join(" and " if i else None, link) for i, link in enumerate(links)], ".")
 
 
-def _options(change: Mapping[str, Any] | None) -> str:
-    """A change of settings as options of `convscope train`."""
-    said = []
-    for key, value in (change or {}).items():
-        option = key.replace("_", "-")
-        said.append(f"--{option}" if value is True else f"--no-{option}" if value is False else f"--{option} {value}")
-    return " ".join(said)
+def _settings(change: Mapping[str, Any] | None) -> str:
+    """A change of settings, as it would be made in Python."""
+    return ", ".join(f"{key}={value!r}" for key, value in (change or {}).items())
 
 
 def _evidence(item: Evidence) -> Child:
