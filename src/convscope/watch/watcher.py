@@ -6,11 +6,12 @@ a verdict and a run directory. It changes nothing: losses, parameters, random nu
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -19,6 +20,8 @@ from convscope.errors import UnknownNameError, UsageError
 from convscope.records import NEAR_ZERO, LayerStats, StepRecord, Verdict
 from convscope.rundir import RunDir, create_run
 from convscope.runlog import RunLog
+from convscope.show import figures
+from convscope.version import VERSION
 from convscope.watch.layers import unwrapped
 from convscope.watch.recording import Recording
 
@@ -132,16 +135,102 @@ class Watcher:
         self._read_now()
         return find_layer(layer, self.log.layer_names())
 
+    def to_pandas(self) -> pandas.DataFrame:
+        """Every record of every layer as a table, one row each, without histograms.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise UsageError("to_pandas needs pandas, which is not installed. Install it with: pip install 'convscope[pandas]'") from None
+        rows = []
+        for records in self.layers().values():
+            for record in records:
+                row = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+                for name in ("histogram", "positive", "sampled", "m2"):
+                    del row[name]
+                row.update(std=record.std, share_near_zero=record.share_near_zero, share_zero=record.share_zero)
+                rows.append(row)
+        return pandas.DataFrame(rows)
+
     def _read_now(self) -> None:
         if self._open:
             self._recording.drain()
 
+    # ------------------------------------------------------------ figures
+
+    def plot_layer_stats(self, layer: str | int) -> list[Axes]:
+        """Draw mean, standard deviation and share near zero of a layer by training step.
+
+        Args:
+            layer: name or place; negative places count from the last.
+        """
+        return figures.plot_layer_stats(self.log.layer_records(self.layer_name(layer)))
+
+    def color_dim(self, layer: str | int, ax: Axes | None = None) -> Axes:
+        """Draw the histograms of a layer side by side, one column a step.
+
+        Args:
+            layer: name or place; negative places count from the last.
+            ax: where to draw; a new figure when None.
+        """
+        return figures.color_dim(self.log.layer_records(self.layer_name(layer)), ax=ax)
+
+    def plot_all(self) -> list[Axes]:
+        """Draw the histograms of all layers, exactly one panel each."""
+        return figures.plot_all(self.layers())
+
+    def plot_dead_units(self, ax: Axes | None = None) -> Axes:
+        """Draw which channels of each layer were never positive."""
+        return figures.plot_dead_units(self.layers(), ax=ax)
+
+    def plot_update_ratios(self, ax: Axes | None = None) -> Axes:
+        """Draw how large the updates were against the weights, against the line at 1e-3."""
+        return figures.plot_update_ratios(self.layers(), ax=ax)
+
+    # ------------------------------------------------------------ verdict and files
+
     def diagnose(self, *, ignore: Iterable[str] = ()) -> Verdict:
-        """What is wrong with the training, if anything."""
+        """What is wrong with the training, if anything.
+
+        Args:
+            ignore: names of rules to leave out.
+        """
         from convscope.diagnose import diagnose_log
 
         self._read_now()
         return diagnose_log(self.log, ignore=ignore)
+
+    def save(self, path: str | Path) -> RunDir:
+        """Write a run directory with everything that was recorded: for `convscope report`, `diagnose` and `compare`.
+
+        Args:
+            path: the directory; when it exists, a number is added to the name.
+
+        Returns:
+            The directory, whose `.path` says where it is.
+
+        Raises:
+            UsageError: the last part of the path cannot name a folder.
+            RunError: it cannot be written.
+        """
+        path = Path(path)
+        run = create_run(path.parent, path.name, path.name)
+        self._read_now()
+        self.log.copy_to(run.log)
+        run.write_config(
+            {
+                "kind": "watch",
+                "model": ", ".join(type(unwrapped(model)).__name__ for model in self._models.values()),
+                "every": self.every,
+                "steps": self.step,
+                "notes": list(self.notes),
+                "versions": {"convscope": VERSION, "torch": torch.__version__, "python": platform.python_version()},
+            }
+        )
+        return run
 
 
 def find_layer(layer: str | int, names: list[str]) -> str:
