@@ -1,4 +1,4 @@
-"""`make bench`: every benchmark that needs nothing but this project, one after the other. Those beside other libraries say in their docstring what they need."""
+"""`make bench`: every benchmark that needs nothing but this project, one after the other."""
 
 from __future__ import annotations
 

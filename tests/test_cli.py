@@ -43,7 +43,11 @@ def place(tmp_path_factory) -> Path:
 
 
 def test_help_needs_no_torch(tmp_path):
-    code = "import sys; sys.argv = ['convscope', '--help']\ntry:\n    from convscope.cli import main; main()\nfinally:\n    print('torch' in sys.modules, file=sys.stderr)"
+    code = (
+        "import sys; sys.argv = ['convscope', '--help']\n"
+        "try:\n    from convscope.cli import main; main()\n"
+        "finally:\n    print('torch' in sys.modules, file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert done.stderr == "False\n"

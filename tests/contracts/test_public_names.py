@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 import convscope as cs
 
 
@@ -32,9 +34,6 @@ def test_importing_convscope_brings_in_nothing_heavy():
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    try:
+    with pytest.raises(AttributeError) as error:
         cs.simple_rnn  # noqa: B018
-    except AttributeError as error:
-        assert str(error) == "module 'convscope' has no attribute 'simple_rnn'"
-    else:
-        raise AssertionError("no error")
+    assert str(error.value) == "module 'convscope' has no attribute 'simple_rnn'"
