@@ -6,7 +6,9 @@ terms and by the operators' own formulas, beside PyTorch's value. Draws nothing 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import gc
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,7 +88,20 @@ def trace_to_pixels(
         >>> len(trace_to_pixels(net_b, image, "5", (3,)))  # every unit that the logit depends on
     """
     network = executed(model, image_CHW, normalise)
-    return unfold_executed(network, layer, unit, most_terms)
+    with _collector_paused():
+        return unfold_executed(network, layer, unit, most_terms)
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep Python's cycle collector from looking through hundred thousands of new records, which have no cycles, again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def executed(model: nn.Module, image_CHW: Num[Tensor, "C H W"], normalise: Normalisation | None = None) -> Network:
