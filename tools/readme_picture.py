@@ -21,13 +21,13 @@ from convscope.rundir import RunDir, open_run
 from convscope.show.page import write_report
 
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "report.png"
-WIDTH, HEIGHT = 900, 1715  # CSS pixels of each page
+WIDTH, HEIGHT = 900, 1745  # CSS pixels of each page
 BROKEN_SEED = 1  # with a constant learning rate of 0.06 and no batch norm this one collapses within fifteen steps
 # What is left out, so that the diagnosis, the loss and the layers are seen at once.
 SHORTER = """
 .bar-top, .tiles, .verdict details, #training ~ section:not(#layers), #training .small-charts, #training > p, #layers > p,
 #layers > details, footer { display: none; }
-#layer-moments, #layer-map, figcaption, .source { display: none !important; }
+#layer-moments, #layer-map, figcaption, .source, .follows, .findings .findings { display: none !important; }
 header { padding-top: 1.5rem; } main > section { margin-top: 1.5rem; } h2 { margin-bottom: 0.5rem; }
 """
 
@@ -37,9 +37,10 @@ def train(folder: Path, *, healthy: bool) -> RunDir:
     import torch
 
     import convscope as cs
+    from convscope.train.activation_stats import ActivationStats
 
     torch.manual_seed(BROKEN_SEED)
-    learner = cs.Learner(cs.load_data("mnist"), cs.simple_cnn(norm=healthy), callbacks=[cs.ActivationStats()], seed=BROKEN_SEED)
+    learner = cs.Learner(cs.load_data("mnist"), cs.simple_cnn(norm=healthy), callbacks=[ActivationStats()], seed=BROKEN_SEED)
     if healthy:
         learner.fit_one_cycle(1, lr_max=0.06)
     else:

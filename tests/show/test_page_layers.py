@@ -93,8 +93,8 @@ def test_channels_are_shown_as_when_they_were_last_looked_at() -> None:
         for i, (n, mask) in enumerate(looked)
     ]
     layer = layer_values({"0": series})["layers"][0]
-    assert layer["silent"] == [[1], [1], [1], [1], [0, 1]]
-    assert layer["images"] == [64, 64, 64, 64, 128]
+    assert layer["silent"] == [[], [1], [1], [1], [0, 1]]
+    assert layer["images"] == [0, 64, 64, 64, 128]
 
 
 def test_numbers_that_are_not_finite_are_gaps() -> None:
@@ -130,7 +130,7 @@ def test_a_layer_is_chosen_and_its_steps_are_read(chromium: Browser, tmp_path: P
     assert page.locator("#layer-name").text_content() == "Layer 0.0, ReLU"
     at_the_finding = (
         "Step 3: mean 3.25, spread 4. Of 18 values looked at: from 0 to 3.5, near zero 33.3 %, exactly zero 27.8 %. "
-        "1 of 4 channels were never positive in 64 images."
+        "1 of 4 channels were not positive once in the 64 images last looked at."
     )
     assert numbers.text_content() == at_the_finding
     page.locator("#layer-step").press("ArrowRight")

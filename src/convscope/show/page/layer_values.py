@@ -80,18 +80,16 @@ def _layer(name: str, records: Sequence[LayerStats], marks: list[Values]) -> Val
         "least": [finite(record.minimum) for record in records],
         "greatest": [finite(record.maximum) for record in records],
         "channels": max(record.channels for record in records),
-        "silent": [list(record.never_positive) for record in signed],
+        "silent": [list(record.never_positive) if record.positive_samples else [] for record in signed],
         "images": [record.positive_samples for record in signed],
     }
 
 
 def last_signed(records: Sequence[LayerStats]) -> list[LayerStats]:
-    """For each record the last one until then that looked at which channels were positive, as only some records do; the first such before it."""
-    known = next((record for record in records if record.positive_samples), None)
+    """For each record the last one until then that looked at which channels were positive, as only some do; itself while none has."""
     found: list[LayerStats] = []
     for record in records:
-        known = record if record.positive_samples else known
-        found.append(known or record)
+        found.append(record if record.positive_samples or not found else found[-1])
     return found
 
 

@@ -103,7 +103,8 @@
   if (!source) return;
   const { layers } = JSON.parse(source.textContent);
   const slider = by("layer-step");
-  let chosen = Math.max(0, layers.findIndex((layer) => layer.marks.length)); // a layer with a finding is what one came for
+  const firstMark = (layer) => Math.min(...layer.marks.map((mark) => mark.place));
+  let chosen = layers.reduce((best, layer, place) => (firstMark(layer) < firstMark(layers[best]) ? place : best), 0); // where the first finding is
   let column = 0;
 
   // ---------------------------------------------------------------- the chosen layer
@@ -163,7 +164,7 @@
     const parts = [`from ${short(layer.least[i])} to ${short(layer.greatest[i])}`, `near zero ${percent(layer.near[i])}`, `exactly zero ${percent(layer.zero[i])}`];
     if (layer.nan[i]) parts.push(`NaN ${layer.nan[i].toLocaleString("en")}`);
     if (layer.inf[i]) parts.push(`infinite ${layer.inf[i].toLocaleString("en")}`);
-    const dead = layer.channels && layer.images[i] ? ` ${layer.silent[i].length} of ${layer.channels} channels were never positive in ${layer.images[i].toLocaleString("en")} images.` : "";
+    const dead = layer.channels && layer.images[i] ? ` ${layer.silent[i].length} of ${layer.channels} channels were not positive once in the ${layer.images[i].toLocaleString("en")} images last looked at.` : "";
     const said = steps(layer, i);
     const moments = `mean ${short(layer.mean[i])}, spread ${short(layer.std[i])}`;
     by("layer-numbers").textContent = `${said[0].toUpperCase()}${said.slice(1)}: ${moments}. Of ${layer.samples[i].toLocaleString("en")} values looked at: ${parts.join(", ")}.${dead}`;
@@ -176,11 +177,11 @@
     by("layer-map").hidden = !shown;
     if (!shown) return;
     const silent = layer.silent.map((list) => new Set(list));
-    const [dead, alive] = [channels("--cell-wrong"), channels("--heat-1")];
+    const [dead, alive, unknown] = [channels("--cell-wrong"), channels("--heat-1"), channels("--ground")];
     const canvas = by("layer-channels");
-    paint(canvas, layer.silent.length, layer.channels, (x, y) => (silent[x].has(y) ? dead : alive));
+    paint(canvas, layer.silent.length, layer.channels, (x, y) => (!layer.images[x] ? unknown : silent[x].has(y) ? dead : alive));
     canvas.style.height = `${Math.min(Math.max(layer.channels * 4, 32), 160)}px`;
-    by("layer-channels-caption").textContent = `Channels from top to bottom, steps from left to right. Orange: the channel was not positive once when it was last looked at, over ${layer.images.at(-1).toLocaleString("en")} images at the end.`;
+    by("layer-channels-caption").textContent = `Channels from top to bottom, steps from left to right. Orange: the channel was not positive once when it was last looked at, over ${layer.images.at(-1).toLocaleString("en")} images at the end. Blank: not looked at yet.`;
   };
 
   const drawMoments = () => {
