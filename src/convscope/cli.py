@@ -259,6 +259,45 @@ def diagnose(
 
 
 @app.command()
+def trace(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory or weights file.")],
+    image: Annotated[str, typer.Option(metavar="PATH|valid:INDEX", help="An image file, or one of the run's own images.")],
+    layer: Annotated[str | None, typer.Option(help="A layer's name, such as 2.0; unless given, the answer is traced.")] = None,
+    unit: Annotated[str | None, typer.Option(metavar="C,R,COL", help="Channel, row and column; one number for a vector.")] = None,
+    xlsx: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a live workbook instead; with a unit, of what it depends on.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the multiplications that made one activation."""
+    from convscope.records import to_json
+    from convscope.show.trace_text import format_trace
+    from convscope.train.inspect import trace_run, workbook_of_run
+
+    place = _unit(unit)
+    if xlsx:
+        workbook_of_run(run, image, xlsx, layer, place)
+        print(xlsx)
+        return
+    found = trace_run(run, image, layer, place)
+    if as_json:
+        _print_json({"schema": 1, "answer": found.answer, **to_json(found.trace)})
+    else:
+        print(format_trace(found.trace, found.pixels_CHW))
+
+
+def _unit(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = text.split(",")
+    if len(parts) not in (1, 3) or not all(part.strip().isdigit() for part in parts):
+        raise UsageError(
+            f"--unit {text} is no place; give channel, row and column counted from 0, such as 0,2,2, or one number for a vector."
+        )
+    return tuple(map(int, parts))
+
+
+@app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Two or more run directories.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The page to write.")] = Path("comparison.html"),
