@@ -187,6 +187,12 @@ class Recording:
 
         return passed
 
+    def join_pass(self, model: nn.Module, arguments: tuple[Any, ...]) -> None:
+        """A pass of a network began before `open`; what is still to be computed is recorded."""
+        for name, watched in self._models.items():
+            if watched is model:
+                self._pass_hook(name)(model, arguments, {})
+
     def _prefix(self, name: str) -> str:
         return f"{name}/" if len(self._models) > 1 else ""
 

@@ -95,6 +95,10 @@ class Watcher:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.stop()
 
+    def join_pass(self, model: nn.Module, arguments: tuple[object, ...]) -> None:
+        """Say that a pass of a watched network began before its hooks were attached, and is still running."""
+        self._recording.join_pass(model, arguments)
+
     def flush(self) -> None:
         """Write what was recorded until now to the log, for example before a checkpoint."""
         self._recording.drain()

@@ -1,0 +1,242 @@
+"""Watching a script that knows nothing of it: `convscope watch -- python script.py ARGS`.
+
+`run_watched` starts the command with a folder on PYTHONPATH whose sitecustomize.py calls `attach` as soon as the script imports torch. `attach` finds
+the network by itself: the outermost module whose parameters an optimiser holds, at its first training pass. The script's output and exit code are
+passed through; everything of ours goes to stderr. This is the one file that replaces a method of another library's class
+(`torch.optim.Optimizer.__init__`, to learn of optimisers), because nothing else tells which modules are trained before the first step.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import gc
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convscope.errors import ConvscopeError, UsageError
+from convscope.records import Verdict
+from convscope.rundir import RunDir, create_run, write_text
+from convscope.runlog import RunLog
+from convscope.version import VERSION
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SITE = Path(__file__).with_name("site")
+SETTINGS = "CONVSCOPE_WATCH"  # environment variable with what the script's process must know, as JSON
+SEVERITIES = ("note", "warning", "problem")
+FAILED_ON_FINDING = 3  # exit code of --fail-on
+
+# ---------------------------------------------------------------- in the process that the user started
+
+
+def run_watched(
+    command: Sequence[str],
+    *,
+    every: int = 1,
+    out: str | Path = "runs",
+    name: str | None = None,
+    json_file: str | Path | None = None,
+    fail_on: str | None = None,
+) -> int:
+    """Run a command with the watcher attached to the PyTorch script that it starts.
+
+    Args:
+        command: the program and its arguments, such as ["python", "train.py", "--lr", "0.1"]; a script ending in .py runs in this Python.
+        every: layers are recorded at every so manieth step.
+        out: the folder that holds runs.
+        name: the run's name; None takes the script's.
+        json_file: where to write the verdict as a JSON object.
+        fail_on: "note", "warning" or "problem": the exit code is 3 when a finding is at least that severe.
+
+    Returns:
+        The command's own exit code, as a shell gives it, or 3.
+
+    Raises:
+        UsageError: no command, or one that cannot be started; or a severity that does not exist.
+        RunError: the JSON file cannot be written.
+    """
+    if not command:
+        raise UsageError("There is no command to watch. Put it behind two dashes: convscope watch -- python script.py ARGS")
+    if fail_on is not None and fail_on not in SEVERITIES:
+        raise UsageError(f"--fail-on {fail_on!r} is no severity. Use one of: {', '.join(SEVERITIES)}.")
+    if every < 1:
+        raise UsageError(f"--every {every}: layers are recorded at every so manieth step, a whole number from 1 up.")
+    command = [sys.executable, *command] if command[0].endswith(".py") else list(command)
+    with tempfile.TemporaryDirectory(prefix="convscope-") as folder:
+        settings = {"every": every, "out": str(Path(out).resolve()), "name": name, "folder": folder, "command": command}
+        path = os.pathsep.join([str(SITE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        code = _run(command, {**os.environ, SETTINGS: json.dumps(settings), "PYTHONPATH": path})
+        found = Path(folder, "run")
+        run = RunDir(Path(found.read_text(encoding="utf-8"))) if found.exists() else None
+    verdict = _conclude(run)
+    if json_file is not None:
+        from convscope.diagnose import verdict_to_json
+
+        write_text(Path(json_file), json.dumps(verdict_to_json(verdict), allow_nan=False) + "\n")
+    worst = [SEVERITIES.index(finding.severity) for finding in verdict.findings]
+    if code == 0 and fail_on is not None and max(worst, default=-1) >= SEVERITIES.index(fail_on):
+        return FAILED_ON_FINDING
+    return code
+
+
+def _run(command: list[str], environment: dict[str, str]) -> int:
+    try:
+        process = subprocess.Popen(command, env=environment)
+    except FileNotFoundError:
+        raise UsageError(
+            f"The command {command[0]!r} was not found. Give the program as you would type it: -- python script.py ARGS"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"The command {command[0]!r} cannot be started: {error.strerror}.") from None
+    while True:
+        try:
+            code = process.wait()
+            return code if code >= 0 else 128 - code  # ended by a signal, as shells tell it
+        except KeyboardInterrupt:  # the script got it too and decides what to do
+            continue
+
+
+def _conclude(run: RunDir | None) -> Verdict:
+    """The verdict on what was recorded, told on stderr together with the place of the page."""
+    if run is None:
+        _say("No training was seen: no network whose parameters an optimiser holds was run with gradients. Nothing was written.")
+        return Verdict("too_early", 0)
+    from convscope.diagnose import diagnose_log
+
+    with RunLog.append_to(run.log) as log:
+        verdict = diagnose_log(log)
+        for finding in verdict.findings:
+            log.finding(finding)
+    _say(f"Watched {verdict.steps:,} steps: {verdict.verdict.replace('_', ' ')}.")
+    for finding in verdict.findings:
+        _say(f"{finding.severity}: {finding.message} {finding.fix.text}")
+    try:
+        from convscope.show.page import write_report
+
+        _say(f"The page: {write_report(run)}")
+    except ConvscopeError as error:
+        _say(f"The page could not be written: {error} The run is in {run.path}.")
+    return verdict
+
+
+def _say(text: str) -> None:
+    print(f"convscope: {text}", file=sys.stderr, flush=True)
+
+
+# ---------------------------------------------------------------- in the script's process
+
+
+def attach() -> None:
+    """Wait for the script's network and watch it; called when torch was imported. Child processes are left alone."""
+    settings = json.loads(os.environ[SETTINGS])
+    try:  # the first process of each rank that imports torch is the one; loader workers and helpers come later
+        os.close(os.open(Path(settings["folder"], f"process-{os.environ.get('RANK', 'main')}"), os.O_CREAT | os.O_EXCL))
+    except OSError:
+        return
+    _Attached(settings)
+
+
+class _Attached:
+    """Finds the network at its first training pass and watches it until the process ends."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        from torch.nn.modules.module import register_module_forward_pre_hook
+        from torch.optim import Optimizer
+
+        self._settings, self._process = settings, os.getpid()
+        self._optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+        self._watcher: Any = None
+        optimizers, made = self._optimizers, Optimizer.__init__
+
+        @functools.wraps(made)
+        def remember(optimizer: Optimizer, *arguments: Any, **keywords: Any) -> None:
+            made(optimizer, *arguments, **keywords)
+            optimizers.add(optimizer)
+
+        Optimizer.__init__ = remember  # type: ignore[method-assign, assignment]
+        self._hook = register_module_forward_pre_hook(self._pass_begins)
+        atexit.register(self._finish)
+
+    def _pass_begins(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        import torch
+
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return
+        trained = {id(p) for optimizer in self._optimizers for group in optimizer.param_groups for p in group["params"]}
+        if not any(id(parameter) in trained for parameter in module.parameters()):
+            return
+        self._hook.remove()
+        try:
+            self._start(trained_networks(module, trained), module, arguments)
+        except Exception as error:  # the script must not suffer from us
+            _say(f"the training could not be watched: {type(error).__name__}: {error}")
+
+    def _start(self, models: dict[str, nn.Module], module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        from convscope.watch.watcher import Watcher
+
+        log = None
+        if int(os.environ.get("RANK", "0")) == 0:
+            run = create_run(self._settings["out"], self._settings["name"], _stem(self._settings["command"]))
+            run.write_config(
+                {
+                    "kind": "watch",
+                    "command": self._settings["command"],
+                    "model": ", ".join(type(model).__name__ for model in models.values()),
+                    "every": self._settings["every"],
+                    "versions": {"convscope": VERSION, "python": platform.python_version()},
+                }
+            )
+            log = RunLog.create(run.log)
+            Path(self._settings["folder"], "run").write_text(str(run.path), encoding="utf-8")
+        self._watcher = Watcher(models if len(models) > 1 else next(iter(models.values())), every=self._settings["every"], log=log).start()
+        self._watcher.join_pass(module, arguments)
+
+    def _finish(self) -> None:
+        if self._watcher is not None and os.getpid() == self._process:
+            self._watcher.stop()
+            for note in self._watcher.notes:
+                _say(note)
+            self._watcher.log.close()
+
+
+def trained_networks(module: nn.Module, trained: set[int]) -> dict[str, nn.Module]:
+    """The networks that are trained in this process, by name.
+
+    Args:
+        module: one whose training pass begins; it is preferred to a module around it that holds no further trained parameters, because that
+            one may never be called itself (a training framework's wrapper).
+        trained: ids of the parameters that optimisers hold.
+    """
+    from torch import nn
+
+    def held(one: nn.Module) -> set[int]:
+        return {id(parameter) for parameter in one.parameters()} & trained
+
+    modules = [one for one in gc.get_objects() if issubclass(type(one), nn.Module)]
+    inner = {id(part) for one in modules for part in one.modules() if part is not one}
+    outermost = [one for one in modules if id(one) not in inner and held(one)]
+    own = held(module)
+    networks = [module, *(one for one in outermost if not held(one) <= own)] if any(held(one) == own for one in outermost) else outermost
+    names: dict[str, nn.Module] = {}
+    for network in networks:
+        name, number = type(network).__name__, 2
+        while name in names:
+            name, number = f"{type(network).__name__}-{number}", number + 1
+        names[name] = network
+    return names
+
+
+def _stem(command: Sequence[str]) -> str:
+    """What the run is called: the script's name without its ending."""
+    scripts = [part for part in command if part.endswith(".py")]
+    return Path(scripts[0]).stem if scripts else Path(command[0]).stem
