@@ -78,7 +78,16 @@ class Checkpointed(nn.Module):
 
 
 def plain():
-    layers = [nn.Conv2d(1, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 8, 3), nn.Sigmoid(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(8, 3)]
+    layers = [
+        nn.Conv2d(1, 4, 3, 2),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 8, 3),
+        nn.Sigmoid(),
+        nn.Dropout(0.5),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    ]
     return nn.Sequential(*layers)
 
 
@@ -241,7 +250,9 @@ def assert_same(one, two, what=""):
         assert one == two, what
 
 
-PAIRS = [(make, loop) for make in MODELS for loop in LOOPS if (make, loop) != ("channels last", "closure")]  # which PyTorch itself cannot do
+PAIRS = [
+    (make, loop) for make in MODELS for loop in LOOPS if (make, loop) != ("channels last", "closure")
+]  # which PyTorch itself cannot do
 
 
 @pytest.mark.parametrize(("make", "loop"), PAIRS)
