@@ -1,5 +1,7 @@
 """What a trace refuses, in words, and the effective receptive field."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from traced_architectures import build
 
 from convscope.errors import ModelError, TraceError, UnknownNameError, UsageError
 from convscope.nn import simple_cnn
+from convscope.records import Trace, from_json, to_json
 from convscope.trace import effective_receptive_field, receptive_field, trace, trace_to_pixels
 
 
@@ -142,3 +145,63 @@ def test_nothing_is_changed_by_tracing():
     assert torch.equal(random, torch.get_rng_state())
     assert all(not module._forward_hooks and not module._forward_pre_hooks for module in model.modules())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+
+
+class Scripted(nn.Module):
+    """A part that was compiled to TorchScript, and an autograd function of its own."""
+
+    class Double(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clamp(min=0) * 2
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 2, 3)
+        self.second = torch.jit.script(nn.Conv2d(2, 2, 3))
+
+    def forward(self, x):
+        return self.Double.apply(self.second(self.first(x)))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_scripted_parts_and_functions_of_ones_own_are_seen_too():
+    torch.manual_seed(0)
+    found = trace(Scripted().eval(), torch.randn(1, 6, 6), "mul", (1, 1, 1))
+    assert (len(found.terms), [step.operation for step in found.steps]) == (18, ["clamp", "mul"])
+    assert abs(found.difference) <= 1e-6 * found.magnitude
+
+
+def test_a_compiled_network_is_traced_under_its_own_names():
+    model = torch.compile(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()).eval(), backend="eager")
+    assert trace(model, torch.randn(1, 6, 6), "0", (0, 1, 1)).operation == "Conv2d"
+
+
+def test_a_half_precision_network_in_another_memory_format():
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU()).eval().to(memory_format=torch.channels_last).bfloat16()
+    found = trace(model, torch.randn(3, 6, 6), "0", (1, 2, 3))
+    assert abs(found.difference) <= 2**-8 * found.magnitude  # bfloat16 keeps 8 bits
+
+
+def test_attention_ends_the_trace_and_says_so():
+    class Attentive(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.attention = nn.Conv2d(1, 8, 3), nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x):
+            x = self.conv(x).flatten(2).transpose(1, 2)
+            return self.attention(x, x, x, need_weights=False)[0]
+
+    found = trace(Attentive().eval(), torch.randn(1, 6, 6), "attention", (3, 1))
+    assert found.note == (
+        "The trace ends at 'attention.native_multi_head_attention': aten._native_multi_head_attention.default is not known here, "
+        "so its value is taken as it is."
+    )
+    assert (found.receptive_field.height, found.receptive_field.width) == (6, 6)
+
+
+def test_a_trace_survives_json():
+    model, image = build("net b")
+    found = trace(model, image, "1", (2, 3, 3))
+    assert from_json(Trace, json.loads(json.dumps(to_json(found)))) == found

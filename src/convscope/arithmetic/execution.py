@@ -62,6 +62,7 @@ def execute(
         ['input', '0.0', '0.1']
     """
     check_shape(image_CHW, "CHW", "image")
+    model = getattr(model, "_orig_mod", model)  # a compiled network runs fused code; the one it was made from does the same in steps
     pixels_CHW, image_CHW = image_CHW, _normalised(image_CHW, normalise)
     reference = next((p for p in model.parameters() if p.is_floating_point()), image_CHW)
     images_NCHW = image_CHW.detach().to(reference.device, reference.dtype, copy=True)[None]
@@ -236,6 +237,8 @@ def _module_calls(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
     """Tell the recorder which module is running, through hooks that are always removed."""
     hooks = []
     for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            continue  # takes no hooks; its operations are recorded under the module that holds it
 
         def enter(module: nn.Module, _: object, name: str = name) -> None:
             recorder.calls.append(
@@ -246,8 +249,9 @@ def _module_calls(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
         def leave(_module: nn.Module, _: object, result: object) -> None:
             number = recorder.stack.pop()
             call = recorder.calls[number]
-            call.output = recorder.find(result)
-            call.shape = tuple(result.shape[1:]) if isinstance(result, Tensor) else ()
+            first = result[0] if isinstance(result, tuple | list) and result else result  # such as attention and its weights
+            call.output = recorder.find(first)
+            call.shape = tuple(first.shape[1:]) if isinstance(first, Tensor) else ()
 
         hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     try:

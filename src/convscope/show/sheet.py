@@ -38,6 +38,7 @@ NARROW = 5.0  # characters: room for -0.00 in the maps' cells
 PIXEL_WIDTH, PIXEL_HEIGHT = 3.3, 20.0  # characters and points: square cells for the image
 LINE_HEIGHT, TEXT_WIDTH = 15.5, 100  # points and characters of the first sheet's explanations
 CHANNEL_COLOURS = {1: ("#FFFFFF",), 3: ("#E53935", "#43A047", "#1E88E5")}  # white, or red, green and blue, at their brightest
+COLOUR_NAMES = ("red", "green", "blue")
 Page = Any  # xlsxwriter has no types
 
 
@@ -70,7 +71,7 @@ def write_workbook(
     needed, products = needed_units(network, node, units)
     layout = plan(network, needed, {"read me", "prediction", "result"})
     writer = _Writer(network, layout, Path(path))
-    writer.readme(node, products)
+    writer.readme(products, whole=whole and node.values.size > 1)
     for sheet in layout.sheets:
         writer.sheet(sheet)
     if whole and node.values.size > 1:
@@ -114,8 +115,8 @@ class _Writer:
                 f"{self.path} cannot be written: {error}. Close it where it is open, free some space, or give another path."
             ) from None
 
-    def readme(self, node: Node, products: int) -> None:
-        """The first sheet: how to read the others; its list of sheets is filled in at the end of `sheet`."""
+    def readme(self, products: int, *, whole: bool) -> None:
+        """The first sheet: how to read the others; their list below it grows as they are written."""
         page = self.readme_page
         page.hide_gridlines(2)
         page.set_column(0, 0, 26)
@@ -124,31 +125,7 @@ class _Writer:
         page.fit_to_pages(1, 0)
         page.write(0, 0, f"{self.network.model}, as formulas", self.formats["title"])
         cells = sum(len(units) for units in self.layout.needed.values())
-        rows = [
-            ("What it is", f"The network with its weights, computing from the pixels: {cells:,} units, {products:,} products."),
-            (
-                "Try it",
-                "Change a pixel on the sheet of the image (any number from black to white). Every map, the logits and the answer follow.",
-            ),
-            (
-                "Trace it",
-                "Select a cell and choose Formulas, Trace Precedents (LibreOffice: Tools, Detective). Again and again, it leads to the pixels.",
-            ),
-            (
-                "Sheets",
-                "One for each layer, from the image to the prediction. On the left are its maps, channel under channel: what the layer's sum gives, "
-                "then each further step (batch norm, activation) with maps of its own. To the right stand the biases and the norm's numbers, one row a "
-                "channel, and the weights: a filter in the rows of its channel, its kernels side by side, one for each input channel.",
-            ),
-            (
-                "Colours",
-                "Maps run from blue (negative) over white (zero) to red (positive); the image from black to its own colour. Weights are yellow, "
-                "and cells that cannot be recalculated are grey.",
-            ),
-            ("Padding", "Where a kernel reaches over the edge of a map, its formula leaves those weights out: padding is zero."),
-            ("Names", "image, logits, probabilities, prediction; and layer_… and weights_… for each layer. Choose them in the name box."),
-            ("Stored values", "Beside every formula stands the value that PyTorch computed, until the sheet is recalculated."),
-        ]
+        rows = _explanations(cells, products, whole=whole)
         for row, (head, text) in enumerate(rows, start=2):
             page.write(row, 0, head, self.formats["head"])
             page.write(row, 1, text, self.formats["text"])
@@ -156,7 +133,6 @@ class _Writer:
         page.write(len(rows) + 3, 0, "Sheet", self.formats["head"])
         page.write(len(rows) + 3, 1, "What it computes", self.formats["head"])
         self.contents_row = len(rows) + 4
-        del node
 
     def sheet(self, plan: SheetPlan) -> None:
         """One sheet with its operations' maps, parameters and weights."""
@@ -201,7 +177,7 @@ class _Writer:
             page.write_row(FIRST_ROW - 1, block.column, list(range(width)), self.formats["faint"])
         if node is plan.nodes[0]:
             for channel in np.unique(units // (height * width)).tolist():
-                page.write(block.row + channel * block.pitch, 0, f"channel {channel}" if channels > 1 else "", self.formats["channel"])
+                page.write(block.row + channel * block.pitch, 0, _channel_label(node, channel, channels), self.formats["channel"])
                 for row in range(height):
                     page.write(block.row + channel * block.pitch + row, 1, row if height > 1 else "", self.formats["faint"])
         texts = formulas(self.network, self.layout, node, units) if node.inputs else None
@@ -356,6 +332,47 @@ class _Writer:
         top, left, bottom, right = corners
         first, last = cell(top, left, fixed=True), cell(bottom, right, fixed=True)
         self.book.define_name(name, f"='{sheet}'!{first}" if first == last else f"='{sheet}'!{first}:{last}")
+
+
+def _explanations(cells: int, products: int, *, whole: bool) -> list[tuple[str, str]]:
+    """How to read the workbook: heads and what they say."""
+    follow, names = (
+        ("Every map, the logits and the answer follow", "image, logits, probabilities and prediction")
+        if whole
+        else (
+            "Every map and the result follow",
+            "image and result",
+        )
+    )
+    return [
+        ("What it is", f"The network with its weights, computing from the pixels: {cells:,} units, {products:,} products."),
+        ("Try it", f"Change a pixel on the sheet of the image (any number from black to white). {follow}."),
+        (
+            "Trace it",
+            "Select a cell and choose Formulas, Trace Precedents (LibreOffice: Tools, Detective). Again and again, it leads to the pixels.",
+        ),
+        (
+            "Sheets",
+            "One for each layer, from the image to the result. On the left are its maps, channel under channel: what the layer's sum gives, "
+            "then each further step (batch norm, activation) with maps of its own. To the right stand the biases and the norm's numbers, one "
+            "row a channel, and the weights: a filter in the rows of its channel, its kernels side by side, one for each input channel. "
+            "Units that nothing here depends on are left empty.",
+        ),
+        (
+            "Colours",
+            "Maps run from blue (negative) over white (zero) to red (positive); the image from black to its own colour. Weights are yellow, "
+            "and cells that cannot be recalculated are grey.",
+        ),
+        ("Padding", "Where a kernel reaches over the edge of a map, its formula leaves those weights out: padding is zero."),
+        ("Names", f"{names}; layer_… and weights_… for each layer. Choose them in the name box."),
+        ("Stored values", "Beside every formula stands the value that PyTorch computed, until the sheet is recalculated."),
+    ]
+
+
+def _channel_label(node: Node, channel: int, channels: int) -> str:
+    if not node.inputs and channels == len(COLOUR_NAMES):
+        return COLOUR_NAMES[channel]
+    return f"channel {channel}" if channels > 1 else ""
 
 
 def _identifier(kind: str, name: str) -> str:
