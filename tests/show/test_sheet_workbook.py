@@ -301,4 +301,13 @@ def test_a_folder_that_does_not_exist(tmp_path):
     path = tmp_path / "missing" / "net.xlsx"
     with pytest.raises(RunError) as caught:
         workbook(simple_cnn().eval(), torch.zeros(1, 28, 28), path)
-    assert str(caught.value).startswith(f"{path} cannot be written: ")
+    assert str(caught.value) == f"{path} cannot be written: there is no folder {path.parent}. Make it, or give another path."
+
+
+def test_a_path_that_is_a_folder_keeps_it(tmp_path):
+    (tmp_path / "net.xlsx").mkdir()
+    with pytest.raises(RunError) as caught:
+        workbook(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()).eval(), torch.zeros(1, 4, 4), tmp_path / "net.xlsx")
+    assert str(caught.value).startswith(f"{tmp_path / 'net.xlsx'} cannot be written: ")
+    assert str(caught.value).endswith(". Close it where it is open, free some space, or give another path.")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.xlsx"]

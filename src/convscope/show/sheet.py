@@ -7,6 +7,8 @@ units and weights that made it. Reads no images and runs no network.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import re
 from collections.abc import Sequence
@@ -63,6 +65,9 @@ def write_workbook(
     Example:
         >>> write_workbook(execute(model.eval(), image), "net.xlsx", classes=data.classes)
     """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise RunError(f"{path} cannot be written: there is no folder {path.parent}. Make it, or give another path.")
     node = layer_of(network, layer if layer is not None else network.output)
     units = np.arange(node.values.size) if unit is None else np.array([unit_index(node, layer or network.output, unit)])
     whole = layer is None and unit is None
@@ -70,7 +75,7 @@ def write_workbook(
         raise UsageError(f"There are {len(classes)} names of classes and {len(units)} outputs; give one name for each output, or none.")
     needed, products = needed_units(network, node, units)
     layout = plan(network, needed, {"read me", "prediction", "result"})
-    writer = _Writer(network, layout, Path(path))
+    writer = _Writer(network, layout, path)
     writer.readme(products, whole=whole and node.values.size > 1)
     for sheet in layout.sheets:
         writer.sheet(sheet)
@@ -86,7 +91,8 @@ class _Writer:
 
     def __init__(self, network: Network, layout: Layout, path: Path) -> None:
         self.network, self.layout, self.path = network, layout, path
-        self.book: Any = xlsxwriter.Workbook(str(path), {"strings_to_formulas": False, "nan_inf_to_errors": True})
+        self.content = io.BytesIO()
+        self.book: Any = xlsxwriter.Workbook(self.content, {"strings_to_formulas": False, "nan_inf_to_errors": True})
         self.not_live: list[str] = []
         styles: dict[str, dict[str, Any]] = {
             "title": {"bold": True, "font_size": 14},
@@ -107,13 +113,18 @@ class _Writer:
         self.last_page: Page | None = None
 
     def close(self) -> None:
-        """Write the file."""
+        """Write the file beside its place and rename it, so that an older one stays until the new one is complete."""
+        self.book.close()
+        beside = self.path.with_name(f".{self.path.name}.part")
         try:
-            self.book.close()
-        except (OSError, xlsxwriter.exceptions.FileCreateError) as error:
+            beside.write_bytes(self.content.getbuffer())
+            beside.replace(self.path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                beside.unlink()
             raise RunError(
-                f"{self.path} cannot be written: {error}. Close it where it is open, free some space, or give another path."
-            ) from None
+                f"{self.path} cannot be written: {error.strerror}. Close it where it is open, free some space, or give another path."
+            ) from error
 
     def readme(self, products: int, *, whole: bool) -> None:
         """The first sheet: how to read the others; their list below it grows as they are written."""
