@@ -9,12 +9,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convscope.arithmetic import summary
@@ -27,7 +25,7 @@ from convscope.show.notebook import learner_html
 from convscope.train.callback import Callback, CallbackList, CancelFit
 from convscope.train.finder import END_LR, START_LR, STEPS, LRFind, lr_find
 from convscope.train.guard import StopOnNonFinite
-from convscope.train.metrics import Loss, Metric, MetricFunction, Validation, accuracy, as_metric, validate
+from convscope.train.metrics import Loss, Metric, MetricFunction, Validation, accuracy, as_metric, cross_entropy, validate
 from convscope.train.optimizers import WEIGHT_DECAY, OptimizerFactory, adam, parameter_groups, set_hyper
 from convscope.train.predict import Classifier, Prediction
 from convscope.train.processes import join
@@ -123,8 +121,8 @@ class Learner:
         self.seed, self.precision, self.deterministic = seed, precision, deterministic
         self.clip_norm, self.accumulate = clip_norm, accumulate
         weights = torch.tensor(data.class_weights, device=self.device) if data.class_weights else None
-        self.train_loss: Loss = loss_func or partial(F.cross_entropy, weight=weights, label_smoothing=label_smoothing)
-        self.valid_loss: Loss = loss_func or F.cross_entropy  # plain, so that runs with other weights or smoothing compare
+        self.train_loss: Loss = loss_func or cross_entropy(weights, label_smoothing)
+        self.valid_loss: Loss = loss_func or cross_entropy()  # plain, so that runs with other weights or smoothing compare
         self.epoch = self.batch = self.step = 0
         self.log = log or RunLog.create()
         self.gradient_norm: Tensor | None = None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -38,6 +39,21 @@ class Metric:
 def is_right(logits_NL: Float[Tensor, "N L"], labels_N: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
     """1.0 for each image whose highest logit is its label's, else 0.0."""
     return (logits_NL.argmax(1) == labels_N).float()
+
+
+def cross_entropy(weights_L: Float[Tensor, " L"] | None = None, label_smoothing: float = 0.0) -> Loss:
+    """Cross-entropy of logits and labels as a function of both.
+
+    Args:
+        weights_L: weight of each class, or None.
+        label_smoothing: share of each target spread over all classes.
+    """
+
+    def loss(logits_NL: Tensor, labels_N: Tensor) -> Tensor:
+        # Looked up at each call: a watcher sees the loss's input by standing in for this function while it is open.
+        return F.cross_entropy(logits_NL, labels_N, weight=weights_L, label_smoothing=label_smoothing)
+
+    return loss
 
 
 accuracy = Metric("accuracy", is_right)

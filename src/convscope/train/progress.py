@@ -65,12 +65,14 @@ class ProgressReport(Callback):
             return
         if not self._header_shown:
             names = "".join(f"{name.replace('_', ' '):>19}" for name in learner.validation.metrics)
-            self._say(f"{'epoch':>7}{'train loss':>12}{'valid loss':>12}{names}{'time':>9}")
+            self._say(f"{'epoch':>7}{'train loss':>12}{'valid loss':>12}{names}{'time':>13}")
             self._header_shown = True
         record = learner.recorder.epochs[-1]
         last = learner.plan.first_epoch + learner.plan.epochs
         values = "".join(f"{value:>19.4f}" for value in record.metrics.values())
-        self._say(f"{f'{record.epoch}/{last}':>7}{record.train_loss:>12.4f}{record.valid_loss:>12.4f}{values}{duration(record.seconds):>9}")
+        self._say(
+            f"{f'{record.epoch}/{last}':>7}{record.train_loss:>12.4f}{record.valid_loss:>12.4f}{values}{duration(record.seconds):>13}"
+        )
 
     def after_fit(self, learner: Learner) -> None:
         """Take the bar away."""

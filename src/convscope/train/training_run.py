@@ -163,7 +163,7 @@ class TrainingRun:
         if self.is_main:
             self.run.keep(test or valid)
             self._end("finished")
-        said = VERDICTS[verdict.verdict]
+        said = VERDICTS[verdict.verdict] + ("" if self.settings.watch else ", from its losses alone")
         images = f"{valid.accuracy:.4f} on {valid.count:,} validation images"
         tested = f", {test.accuracy:.4f} on {test.count:,} test images" if test else ""
         self.teller.say(f"accuracy {images}{tested}, in {duration(seconds)}; {said}; the page is {self.run.report}")
