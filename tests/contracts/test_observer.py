@@ -1,5 +1,6 @@
 """Law 1: the observer changes nothing. Every kind of network and loop is trained twice, with and without the watcher, and compared bit for bit."""
 
+import contextlib
 import copy
 import random
 
@@ -283,10 +284,8 @@ def test_nothing_changes_when_the_network_itself_raises():
     for make in MODELS.values():
         model = make()
         before = state_of(copy.deepcopy(model))["hooks"]
-        with pytest.raises(Exception), Watcher(model) as watch:  # noqa: B017, PT011 (each network raises in its own way)
-            for _ in broken(model, torch.optim.SGD(model.parameters(), lr=0.0)):
-                pass
-            raise RuntimeError("networks that take any number of channels end here")
+        with contextlib.suppress(RuntimeError), Watcher(model) as watch:  # the recurrent network takes any number of channels
+            list(broken(model, torch.optim.SGD(model.parameters(), lr=0.0)))
         assert state_of(model)["hooks"] == before
         assert torch._C._len_torch_function_stack() == 0
         assert len(watch.steps()) == STEPS

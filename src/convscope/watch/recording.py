@@ -290,9 +290,7 @@ class Recording:
 
     def _step_begins(self, optimizer: Optimizer, closure: bool) -> None:
         with self._careful("A step"):
-            holders = [self._observers[name] for name, held in self._held.items() if _holds(optimizer, held)]
-            self._met = self._met or bool(holders)
-            self._stepping = holders or ([] if self._met else list(self._observers.values()))
+            self._stepping = self._concerned(optimizer)
             if not self._stepping:
                 return
             now = self._begin_step() if self._now is None or closure else self._now
@@ -303,14 +301,21 @@ class Recording:
             if now.row is not None:
                 self._parameter_watch().step_begins(now.number)
 
+    def _concerned(self, optimizer: Optimizer) -> list[Observer]:
+        """The observers of the networks that an optimiser trains; of all, until one was met that trains any."""
+        holders = [self._observers[name] for name, held in self._held.items() if _holds(optimizer, held)]
+        self._met = self._met or bool(holders)
+        return holders or ([] if self._met else list(self._observers.values()))
+
     def _step_ended(self, optimizer: Optimizer, _: bool) -> None:
         with self._careful("A step"):
-            if not self._stepping or self._now is None:
+            stepping = self._stepping or self._concerned(optimizer)  # a step that was running when watching began has only its end
+            if not stepping or self._now is None:
                 return
             self._now.optimizers += 1
             if self._now.row is not None:
                 self._parameter_watch().step_ended()
-            for observer in self._stepping:
+            for observer in stepping:
                 observer.step_end(optimizer, counts=self._now.optimizers == 1)
             self._now.seconds, self._now.epoch = time.monotonic() - self._ended_at, self.epoch()
 

@@ -1,0 +1,145 @@
+"""Scripts written as different people would, run as they are and watched."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convscope.errors import UsageError
+from convscope.rundir import open_run
+from convscope.runlog import RunLog
+from convscope.watch.bootstrap import SITE, run_watched
+
+SCRIPTS = Path(__file__).with_name("scripts")
+WATCH = "import sys; from convscope.watch.bootstrap import run_watched; sys.exit(run_watched(sys.argv[2:], out=sys.argv[1], json_file=sys.argv[1] + '/v.json'))"
+
+
+def watched(tmp_path, *command):
+    """The plain and the watched run of a command, and the log of the latter."""
+    plain = subprocess.run([sys.executable, *command], capture_output=True, cwd=tmp_path, check=False)
+    (tmp_path / "runs").mkdir()
+    arguments = [sys.executable, "-c", WATCH, str(tmp_path / "runs"), sys.executable, *command]
+    seen = subprocess.run(arguments, capture_output=True, cwd=tmp_path, check=False)
+    assert seen.stdout == plain.stdout, seen.stderr.decode()
+    assert seen.returncode == plain.returncode, seen.stderr.decode()
+    return plain, seen, next((RunLog.read(path) for path in (tmp_path / "runs").glob("*/log.sqlite")), None)
+
+
+def losses(log):
+    return [record.loss.last for record in log.steps()]
+
+
+def printed(output, place):
+    return [float(line.split()[place]) for line in output.decode().splitlines() if "accuracy" not in line]
+
+
+def test_an_ordinary_script_with_arguments(tmp_path):
+    plain, seen, log = watched(tmp_path, str(SCRIPTS / "argparse_script.py"), "--epochs", "3")
+    assert losses(log) == pytest.approx(printed(plain.stdout, 3), abs=1e-8)
+    assert list(log.layers()) == ["conv1", "relu", "conv2", "relu:1", "dropout", "fc", "log_softmax"]
+    assert [round(record.hyper["lr"].last, 6) for record in log.steps()] == [0.1] * 3 + [0.05] * 3 + [0.025] * 3
+    assert [record.count for record in log.layers()["conv1"]] == [20 * 6 * 10 * 10] * 9
+    run = open_run(next((tmp_path / "runs").glob("argparse_script-*")))
+    assert run.report.exists()
+    assert f"convscope: The page: {run.report}" in seen.stderr.decode()
+    verdict = json.loads((tmp_path / "runs" / "v.json").read_text())
+    assert (verdict["schema"], verdict["verdict"], verdict["steps"]) == (1, "too_early", 9)
+
+
+def test_a_trainer_class_with_a_loader_process_and_an_exit_code(tmp_path):
+    plain, _, log = watched(tmp_path, str(SCRIPTS / "trainer_class.py"))
+    assert plain.returncode == 5
+    assert losses(log) == pytest.approx(printed(plain.stdout, 1), abs=1e-8)
+    assert list(log.layers()) == ["0", "1", "2", "3", "5"]
+    assert {"lr", "lr:1", "weight_decay", "weight_decay:1"} <= set(log.steps()[0].hyper)
+    assert log.steps()[0].gradient_norm.last > 0
+
+
+def test_accumulated_batches_are_one_step(tmp_path):
+    plain, _, log = watched(tmp_path, str(SCRIPTS / "accumulation_script.py"))
+    halves = printed(plain.stdout, 1)
+    assert losses(log) == pytest.approx([(halves[at] + halves[at + 1]) / 2 for at in range(0, 8, 2)])  # what backward was called on
+    assert [record.count for record in log.layers()["1"]] == [2 * 10 * 16] * 4
+
+
+def test_mixed_precision_and_a_loss_of_ones_own(tmp_path):
+    plain, _, log = watched(tmp_path, str(SCRIPTS / "autocast_script.py"))
+    assert losses(log) == pytest.approx(printed(plain.stdout, 0))
+    assert (
+        list(log.layers()) == ["0", "1.conv", "1.norm", "1.act", "2.conv", "2.norm", "2.act", "3", "5", "log_softmax"][: len(log.layers())]
+    )
+
+
+def test_an_optimizer_that_calls_the_loss_itself(tmp_path):
+    plain, _, log = watched(tmp_path, str(SCRIPTS / "closure_script.py"))
+    assert len(log.steps()) == len(plain.stdout.splitlines()) == 4
+    assert all(record.count >= 50 * 20 for record in log.layers()["0"])
+
+
+def test_two_networks_are_told_apart(tmp_path):
+    plain, _, log = watched(tmp_path, str(SCRIPTS / "two_models_script.py"))
+    assert next(iter(log.layers())) == "Generator/main.0"
+    assert "Discriminator/main.1" in log.layers()
+    assert len(log.steps()) == 8
+    assert losses(log)[1::2] == pytest.approx(printed(plain.stdout, 2))
+    assert not any(math.isnan(loss) for loss in losses(log))
+
+
+def test_a_script_that_fails_keeps_its_traceback_and_code(tmp_path):
+    (tmp_path / "fails.py").write_text("import torch\nprint('before')\nraise ValueError('mine')\n")
+    plain, seen, log = watched(tmp_path, "fails.py")
+    assert plain.returncode == 1
+    assert log is None
+    assert seen.stderr.decode().startswith(plain.stderr.decode())
+    assert "convscope: No training was seen: no network whose parameters an optimiser holds was run with gradients." in seen.stderr.decode()
+
+
+def test_the_script_s_own_sitecustomize_is_loaded_too(tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "sitecustomize.py").write_text("print('mine')\n")
+    environment = {**os.environ, "PYTHONPATH": f"{SITE}{os.pathsep}{tmp_path / 'own'}"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; print(any('site' == p[-4:] for p in sys.path))"], env=environment, capture_output=True
+    )
+    assert done.stdout.split() == [b"mine", b"False"]
+
+
+def test_a_python_without_convscope_says_how_to_install_it(tmp_path):
+    (tmp_path / "torch.py").write_text("")  # stands for an installed torch
+    environment = {**os.environ, "PYTHONPATH": f"{SITE}{os.pathsep}{tmp_path}", "CONVSCOPE_WATCH": "{}"}
+    code = (
+        "import sys; sys.path[:] = [p for p in sys.path if 'packages' not in p and 'src' not in p]; "
+        "sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]; import torch"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.decode().strip() == (
+        f"convscope is not installed in the Python that runs this script ({sys.executable}). "
+        f"Install it there with: {sys.executable} -m pip install convscope"
+    )
+
+
+def test_the_exit_code_tells_of_findings_when_asked(tmp_path, capfd):
+    script = tmp_path / "forgets.py"
+    script.write_text(
+        "import torch\nfrom torch import nn\nm = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))\no = torch.optim.SGD(m.parameters(), 0.1)\n"
+        "for i in range(60):\n    nn.functional.cross_entropy(m(torch.randn(8, 1, 8, 8)), torch.randint(0, 3, (8,))).backward()\n    o.step()\n"
+    )
+    assert run_watched([str(script)], out=tmp_path, fail_on="problem") == 3
+    assert run_watched([str(script)], out=tmp_path) == 0
+    assert "problem: " in capfd.readouterr().err
+
+
+def test_wrong_use_is_told(tmp_path):
+    with pytest.raises(
+        UsageError, match=r"^There is no command to watch\. Put it behind two dashes: convscope watch -- python script\.py ARGS$"
+    ):
+        run_watched([])
+    with pytest.raises(UsageError, match=r"^The command 'no-such-program' was not found\."):
+        run_watched(["no-such-program"], out=tmp_path)
+    with pytest.raises(UsageError, match=r"^--fail-on 'bad' is no severity\. Use one of: note, warning, problem\.$"):
+        run_watched(["python"], fail_on="bad")
