@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Num
 from torch import Tensor, nn
@@ -331,11 +332,11 @@ def _plain(function: str) -> str:
     return function.split(".")[1].strip("_") if "." in function else function
 
 
-def _array(tensor: Tensor, keep_values: bool, copy: bool = False) -> np.ndarray[Any, Any]:
+def _array(tensor: Tensor, keep_values: bool, copy: bool = False) -> npt.NDArray[Any]:
     if not keep_values:
         return np.broadcast_to(np.float32(np.nan), tuple(tensor.shape))
     tensor = tensor.detach().cpu()
-    array: np.ndarray[Any, Any] = (tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor).numpy()
+    array: npt.NDArray[Any] = (tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor).numpy()
     return array.copy() if copy else array
 
 

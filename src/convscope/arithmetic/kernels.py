@@ -16,8 +16,8 @@ from convscope.errors import UnknownNameError, UsageError
 from convscope.shapes import check_shape
 
 
-def _kernel(*rows: tuple[float, ...], scale: float = 1.0) -> Tensor:
-    return torch.tensor(rows) * scale
+def _kernel(*rows: tuple[int, int, int], scale: float = 1.0) -> Tensor:
+    return torch.tensor(rows, dtype=torch.float32) * scale
 
 
 top_edge = _kernel((-1, -1, -1), (0, 0, 0), (1, 1, 1))

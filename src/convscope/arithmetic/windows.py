@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-Table = np.ndarray[Any, np.dtype[np.int64]]
-Values = np.ndarray[Any, Any]
+Table = npt.NDArray[np.int64]
+Values = npt.NDArray[Any]
 
 PADDING = -1  # marks a tap that falls outside the input
 

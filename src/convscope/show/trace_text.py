@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from convscope.records import Box, Trace
 
@@ -32,7 +33,7 @@ def format_trace(trace: Trace, image_CHW: Any = None) -> str:
     return str(trace) if image_CHW is None else f"{trace}\n\n{picture(np.asarray(image_CHW), trace.receptive_field)}"
 
 
-def picture(image_CHW: np.ndarray[Any, Any], box: Box) -> str:
+def picture(image_CHW: npt.NDArray[Any], box: Box) -> str:
     """An image in characters, framed around the pixels of a box.
 
     Args:

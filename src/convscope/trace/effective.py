@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ class EffectiveField:
 
     layer: str
     unit: tuple[int, ...]
-    weight_HW: np.ndarray[Any, Any]
+    weight_HW: npt.NDArray[Any]
     box: Box
 
 
@@ -85,7 +86,7 @@ def _index(network: Network, layer: str, unit: Sequence[int]) -> int:
     return unit_index(network.by_name[network.layers[layer]], layer, unit)
 
 
-def _box(weight_HW: np.ndarray[Any, Any]) -> Box:
+def _box(weight_HW: npt.NDArray[Any]) -> Box:
     if not weight_HW.any():
         return Box(0, 0, -1, -1)
     edges = []

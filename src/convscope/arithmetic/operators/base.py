@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from convscope.records import Node
 
-Array = np.ndarray[Any, Any]
-Indices = np.ndarray[Any, np.dtype[np.int64]]
+Array = npt.NDArray[Any]
+Indices = npt.NDArray[np.int64]
 Inputs = Sequence[Array]
 
 PRODUCTS_AT_ONCE = 4_000_000  # products held in memory at once while fields are found: about 100 MB

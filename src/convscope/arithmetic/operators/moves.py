@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from convscope.arithmetic.operators.base import Indices, Inputs, Move
@@ -43,7 +46,7 @@ class Relocate(Move):
         return np.where(address < 0, -1, number), np.where(address < 0, -1, address - ends[np.maximum(number, 0)])
 
 
-def _constant(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> torch.Tensor:
+def _constant(array: npt.NDArray[Any]) -> torch.Tensor:
     """Constants that hold places stay as they are; those that hold values become address 0."""
     tensor = torch.from_numpy(array.copy())
     return torch.zeros(tensor.shape, dtype=torch.float64) if tensor.is_floating_point() else tensor

@@ -48,7 +48,7 @@ FORMULAS: dict[str, Formula] = {
     "_prelu_kernel": lambda x, s: np.where(x > 0, x, x * s["weight"]),
     "prelu": lambda x, s: np.where(x > 0, x, x * s["weight"]),
     "rrelu_with_noise": lambda x, s: np.where(x > 0, x, x * (s["lower"] + s["upper"]) / 2),
-    "elu": lambda x, s: _elu(x, s["alpha"], s["scale"], s["input_scale"]),
+    "elu": lambda x, s: _elu(x, float(s["alpha"]), float(s["scale"]), float(s["input_scale"])),
     "celu": lambda x, s: _elu(x, s["alpha"], 1.0, 1 / s["alpha"]),
     "gelu": lambda x, s: _gelu(x, s["approximate"]),
     "silu": lambda x, _: x * _sigmoid(x),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from convscope.arithmetic.operators.base import NOTHING, Array, Indices, Inputs, Part, Products, Sum, places
 from convscope.arithmetic.windows import PADDING, Table, least_seen, sliding_windows, transposed_windows
@@ -93,5 +94,5 @@ def _constant_factor(node: Node) -> tuple[Array, int, bool]:
     """The constant matrix, the data's axis that is summed over, and whether the constant stands on the left."""
     names = ("mat1", "mat2") if node.operation == "addmm" else ("self", "mat2")
     left = names[0] in node.weights
-    matrix: np.ndarray[Any, Any] = node.weights[names[0] if left else names[1]]
+    matrix: npt.NDArray[Any] = node.weights[names[0] if left else names[1]]
     return matrix, (0 if left else 1), left
