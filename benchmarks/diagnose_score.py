@@ -14,6 +14,7 @@ from convscope.diagnose import diagnose
 from convscope.records import Verdict
 from diagnose import finished, identity, kept
 
+LEARNED = 0.5  # accuracy, five times that of guessing, that a control must reach to count as healthy; so that what did not learn is not called healthy
 HARM = 0.05  # points of accuracy below the twin
 BY_NAME = {fault.name: fault for fault in FAULTS}
 
@@ -69,13 +70,16 @@ def scored(work: Path, repeats: int, scale: float) -> list[Scored]:
 def report(work: Path, repeats: int, scale: float, *, full: bool) -> str:
     """The whole table as text."""
     runs = scored(work, repeats, scale)
-    harmful, healthy = [r for r in runs if r.harmful], [r for r in runs if r.case.fault == "healthy"]
+    harmful = [r for r in runs if r.harmful]
+    controls = [r for r in runs if r.case.fault == "healthy"]
+    healthy = [r for r in controls if r.accuracy >= LEARNED or r.case.strength == "smoke"]
     benign = [r for r in runs if r.case.fault != "healthy" and not r.harmful]
     lines = [f"{len(runs)} runs; thresholds x {scale:g}", "", _summary("harmful", harmful)]
     for strength in ("blatant", "medium", "subtle"):
         lines.append(_summary(f"  {strength}", [r for r in harmful if r.case.strength == strength]))
     exact = [r for r in harmful if BY_NAME[r.case.fault].exact]
     lines += [_summary("  exact faults", exact), ""]
+    lines += [f"controls that did not learn (accuracy below {LEARNED}), not counted as healthy: {len(controls) - len(healthy)}"]
     problems, warnings = (sum(r.verdict.verdict in kinds for r in healthy) for kinds in (("problem",), ("problem", "warning")))
     lines += [f"healthy: problem {share(problems, len(healthy))}; warning or worse {share(warnings, len(healthy))}"]
     said = sum(bool(r.names) for r in benign)
@@ -120,7 +124,9 @@ def _listed(runs: list[Scored]) -> list[str]:
     lines: list[str] = []
     for r in runs:
         figures = f"accuracy {r.accuracy:.3f}, twin {r.twin:.3f}"
-        if r.case.fault == "healthy" and r.names:
+        if r.case.fault == "healthy" and r.names and r.accuracy < LEARNED:
+            lines.append(f"NOT HEALTHY {r.case.key}: {_said(r)}; {figures}")
+        elif r.case.fault == "healthy" and r.names:
             lines.append(f"FALSE ALARM {r.case.key}: {_said(r)}; {figures}")
         elif r.harmful and not r.names:
             lines.append(f"MISSED {r.case.key}: {_said(r)}; {figures}")

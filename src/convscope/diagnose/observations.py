@@ -133,7 +133,8 @@ KINDS: tuple[ObservationKind, ...] = (
             "shapes": "shape of input and target, as text",
             "same_shape": "whether these are equal",
             "made_by": 'the operation that computed the input, such as "Addmm" or "Sigmoid"',
-            "loss": "the loss, mean over the batch",
+            "loss": "the loss as the loop computes it",
+            "plain_loss": "cross-entropy in nats per image, whatever the loop's reduction and weights; None for other losses",
         },
         "at the scheduled steps, when a loss of torch.nn.functional or torch.nn is called on the network's output",
         "the loss was not computed by a function of torch.nn.functional or a module of torch.nn, so its input could not be seen",
@@ -228,6 +229,8 @@ KINDS: tuple[ObservationKind, ...] = (
         {
             "identical": "share of looked-at filters equal to the first one",
             "filters": "filters looked at",
+            "inputs": "channels that each filter sees",
+            "largest": "largest weight in size",
             "still_moving": "whether the weights have moved since the first look",
         },
         "at steps 0, 20 and 100",

@@ -83,7 +83,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "labels_look_random": frozenset({"one_class", "overfitting", "label_noise"}),
     "label_noise": frozenset({"overfitting"}),
     "overfitting": frozenset(),
-    "one_class": frozenset(),
+    "one_class": frozenset({"overfitting"}),
 }
 SEVERITIES = {"note": 0, "warning": 1, "problem": 2}
 

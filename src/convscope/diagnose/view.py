@@ -46,7 +46,9 @@ POOR = Threshold(
     0.5, "of the loss of guessing", "chosen: a classifier that has halved the loss of guessing has learned its task", share=True
 )
 ENOUGH_IMAGES = 256  # an accuracy over so many is known to +-0.03 (one standard deviation)
+LOSS_UNIT = 3.0  # a loss that differs by more from plain cross-entropy is summed or scaled; less may be label smoothing or class weights
 LEAST_DROP = 0.005  # of the loss: less than this from one third of the run to the next is standing still
+SHORT_EPOCH = 60  # steps of an epoch that is long enough to judge by
 START_STEPS = 3  # losses whose median is "the start": a single first batch may be unlucky
 
 
@@ -179,8 +181,15 @@ class RunView:
             return None
         labels = self.last("labels")
         if labels is not None and number(labels, "entropy") > 0 and number(labels, "batches") >= 5:
-            return number(labels, "entropy")
-        return math.log(self.classes) if self.classes and self.classes > 1 else None
+            return number(labels, "entropy") * self.loss_unit
+        return math.log(self.classes) * self.loss_unit if self.classes and self.classes > 1 else None
+
+    @cached_property
+    def loss_unit(self) -> float:
+        """What the loop's loss is for one nat per image: 1 for a mean, the batch size for a sum; 1 where it differs little."""
+        ratios = [number(o, "loss") / number(o, "plain_loss") for o in self.seen("loss_input") if number(o, "plain_loss", 0) > 0.05]
+        ratio = statistics.median(ratios) if ratios else 1.0
+        return ratio if math.isfinite(ratio) and (ratio > LOSS_UNIT or 0 < ratio < 1 / LOSS_UNIT) else 1.0
 
     @cached_property
     def warming_up(self) -> bool:
@@ -201,8 +210,9 @@ class RunView:
         windows = window_means(losses, max(5, len(losses) // 20))
         guessing = self.guessing if self.guessing is not None else start
         fair = self.step_count >= self.limit(FAIR_STEPS) * 1.0 and not self.warming_up
-        if not fair and self.step_count >= 50 and not self.warming_up:
-            fair = self.steps[-1].epoch >= 1  # an epoch is a fair budget too, when it has steps enough to average
+        if not fair and not self.warming_up:  # an epoch is a fair budget too, when it has steps enough to average
+            validated = len(self.seen("validation")) >= 2
+            fair = (self.step_count >= SHORT_EPOCH and self.steps[-1].epoch >= 1) or (self.step_count >= 2 * SHORT_EPOCH and validated)
         stuck = fair and now >= (1 - self.limit(NOT_LEARNED)) * guessing and not self.falling
         diverged = blown or now > self.limit(DIVERGED) * max(start, guessing)
         return Outcome(
@@ -237,7 +247,8 @@ class RunView:
         """(first step, median over weighted layers of the update-to-weight ratio)."""
         by_step: dict[int, list[float]] = {}
         for name in self.layers:
-            for step, ratio in self.update_ratios(name):
+            ratios = self.update_ratios(name)
+            for step, ratio in ratios if any(ratio > 0 for _, ratio in ratios) else ():  # a layer that is never updated has no pace
                 by_step.setdefault(step, []).append(ratio)
         return tuple((step, statistics.median(ratios)) for step, ratios in sorted(by_step.items()))
 

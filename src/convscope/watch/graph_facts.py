@@ -171,31 +171,56 @@ def _upstream(node: Any) -> tuple[Any, bool, bool, bool]:
 
 
 def fresh_share(weights: dict[str, Tensor]) -> float:
-    """Share of these weights that look as if just drawn at random: the spread of a usual initialisation and the shape of its distribution.
+    """Share of these weights that look as if just drawn at random: nothing about them or the biases beside them tells of training.
 
     Args:
-        weights: by name; one-dimensional ones (biases, normalisation) are not judged.
+        weights: parameters by qualified name. Shares are of the matrices and kernels; biases and normalisation only testify against.
 
     Returns:
         0..1; 0 when nothing can be judged.
     """
+    layers: dict[str, list[Tensor]] = {}
+    for name, weight in weights.items():
+        layers.setdefault(name.rpartition(".")[0], []).append(weight.detach())
     total, fresh = 0, 0
-    for weight in weights.values():
-        if weight.ndim < 2 or weight.numel() < 64:
-            continue
-        total += weight.numel()
-        fresh += weight.numel() * _looks_fresh(weight.detach())
+    for parameters in layers.values():
+        kernels = [p for p in parameters if p.ndim >= 2 and p.numel() >= 64]
+        vectors = [p for p in parameters if p.ndim == 1 and p.numel() > 1]
+        if not kernels and any(not _constant(p) for p in vectors):
+            return 0.0  # a normalisation layer that was trained
+        untouched = all(_bias_looks_fresh(bias, kernels[0]) for bias in vectors) if kernels else False
+        total += sum(p.numel() for p in kernels)
+        fresh += sum(p.numel() * (untouched and _looks_fresh(p)) for p in kernels)
     return fresh / total if total else 0.0
 
 
+def _constant(values: Tensor) -> bool:
+    return bool((values == values.reshape(-1)[0]).all())
+
+
+def _bias_looks_fresh(bias: Tensor, kernel: Tensor) -> bool:
+    """A bias begins as a constant, or, by PyTorch's default, uniform within 1 / sqrt(fan in)."""
+    if _constant(bias):
+        return True
+    bound, values = kernel[0].numel() ** -0.5, bias.float()
+    spread, error = float(values.square().mean()) ** 0.5, 1.5 / values.numel() ** 0.5
+    return float(values.abs().amax()) <= bound * 1.0001 and abs(spread / (bound / 3**0.5) - 1) < error
+
+
 def _looks_fresh(weight: Tensor) -> bool:
+    """Whether weights are still as drawn.
+
+    A uniform draw has a sharp edge at sqrt(3) standard deviations, which the first steps of training blur. A normal draw has a kurtosis of 3 and
+    a spread that follows from the layer's size; both are compared within three standard errors.
+    """
     values = weight.reshape(-1)[:200_000].float()
-    std, mean = float(values.std(unbiased=False)), float(values.mean())
+    count, std, mean = values.numel(), float(values.std(unbiased=False)), float(values.mean())
     if std == 0:
         return True
+    error = 3 / count**0.5
     kurtosis = float((((values - mean) / std) ** 4).mean())
-    noise = 4 / values.numel() ** 0.5
-    uniform, normal = abs(kurtosis - 1.8) < 0.05 + noise, abs(kurtosis - 3.0) < 0.1 + 1.3 * noise
+    if abs(kurtosis - 1.8) < error * 1.5:  # the standard error of a uniform sample's kurtosis is below 0.5 / sqrt(n)
+        return float(values.abs().amax()) <= 3**0.5 * std * (1 + error / 2)
     fan_in, fan_out = weight[0].numel(), weight.numel() // weight.shape[1]
     usual = [(scale / fan) ** 0.5 for scale in (1 / 3, 1.0, 2.0) for fan in (fan_in, fan_out)] + [
         (2 / (fan_in + fan_out)) ** 0.5,
@@ -205,7 +230,7 @@ def _looks_fresh(weight: Tensor) -> bool:
         0.1,
         1.0,
     ]
-    return (uniform or normal) and any(abs(std / scale - 1) < 0.02 + noise for scale in usual)
+    return abs(kurtosis - 3.0) < error * 24**0.5 and any(abs(std / scale - 1) < 0.75 * error for scale in usual)
 
 
 def first_tensor(output: Any) -> Tensor | None:

@@ -16,6 +16,8 @@ GREATEST_STD = Threshold(5, "", "diagnoses.md, row 12: raw 0..255 images have 60
 LEAST_STD = Threshold(0.02, "", "diagnoses.md, row 12: a tenth of the least natural images scaled to 0..1 have")
 GREATEST_OFFSET = Threshold(4, "standard deviations", "diagnoses.md, row 12: images in 0..1 have at most 1.9")
 HIGH_START = Threshold(2, "times the loss of guessing", "Karpathy's recipe: verify the loss at the start")
+FAR_OFF = 4.0  # times the threshold: bytes instead of numbers around 0..1
+LEARNED_WELL = Threshold(0.25, "of the loss of guessing", "chosen: the scale of the images plainly does no harm", share=True)
 MIXED = Threshold(0.6, "of the labels' entropy", "diagnoses.md, row 23", share=True)
 LEAKED = Threshold(0.02, "of the validation images", "chosen: above the share of natural duplicates in MNIST and Fashion-MNIST")
 ALL_TRAINED_ON = 0.98  # an evaluation on nothing but training images measures the training accuracy, on purpose
@@ -47,10 +49,10 @@ def input_not_normalised(view: RunView) -> Finding | None:
             worst = (strange, o.subject, mean, std, o.step)
     if worst is None:
         return None
-    _, channel, mean, std, step = worst
+    extent, channel, mean, std, step = worst
     outcome = view.outcome
     severity: Severity = gated(outcome)
-    if severity == "note" and outcome.start > view.limit(HIGH_START) * outcome.guessing and view.guessing is not None:
+    if severity == "note" and (_high_start(view) or (extent > FAR_OFF and not _absorbed(view))):
         severity = "warning"
     return Finding(
         "input_not_normalised",
@@ -66,6 +68,17 @@ def input_not_normalised(view: RunView) -> Finding | None:
         (ev("mean", mean), ev("standard deviation", std), ev("channel", channel), *loss_evidence(outcome)),
         "diagnoses.md, row 12 (Cockpit, UMLAUT)",
     )
+
+
+def _high_start(view: RunView) -> bool:
+    return view.guessing is not None and view.outcome.start > view.limit(HIGH_START) * math.log(view.classes or 1) * view.loss_unit
+
+
+def _absorbed(view: RunView) -> bool:
+    """Whether the scale of the images does no harm: batch norm takes it away, or the run has learned well all the same."""
+    network, outcome = view.last("network"), view.outcome
+    normalised = network is None or number(network, "batch_norms", 0) > 0
+    return normalised or (outcome.fair and outcome.now < view.limit(LEARNED_WELL) * outcome.guessing)
 
 
 def data_order_or_leak(view: RunView) -> Finding | None:

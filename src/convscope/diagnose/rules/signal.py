@@ -95,12 +95,15 @@ def _began_equal(view: RunView) -> Finding | None:
     head = str(network.numbers.get("head")) if network is not None else ""
     first = {o.subject: o for o in reversed(view.seen("filters"))}
     equal = [o for o in first.values() if number(o, "identical", 0) >= view.limit(SAME_FILTERS) and o.subject != head]
-    if not equal or not (view.outcome.bad or view.outcome.poor):
+    filled = [
+        o for o in equal if number(o, "largest", 0) > 0 and number(o, "inputs", 0) > 1
+    ]  # not zero, as the end of a residual branch may be
+    if not equal or not (view.outcome.bad or view.outcome.poor or filled):
         return None
-    name = equal[-1].subject
+    name = (filled or equal)[-1].subject
     return Finding(
         "symmetric_init",
-        gated(view.outcome),
+        gated(view.outcome, early="warning"),
         name,
         0,
         f"All filters of layer {name} began equal, so for a long time they learn the same thing.",
@@ -151,8 +154,11 @@ def bad_initial_scale(view: RunView) -> Finding | None:
     outcome, start = view.outcome, _start(view)
     stds = [record.std for _, record in start]
     slope = _slope(stds) if len(stds) >= LEAST_DEPTH.value else 0.0
-    guessing = max(outcome.guessing, math.log(view.classes or 1))  # at the start the frequencies of the labels cannot be known
-    high = view.guessing is not None and outcome.start > view.limit(START_LOSS) * guessing
+    guessing = max(
+        outcome.guessing, math.log(view.classes or 1) * view.loss_unit
+    )  # at the start the frequencies of the labels cannot be known
+    first_loss = view.losses[0][1] if view.losses and view.losses[0][0] == 0 else math.nan
+    high = view.guessing is not None and first_loss > view.limit(START_LOSS) * guessing
     faint = bool(stds) and stds[-1] < view.limit(FAINT_SIGNAL)
     growing, shrinking = slope > view.limit(GROWTH), slope < -view.limit(SHRINKING)
     huge = bool(stds) and max(stds) > 100 and growing
@@ -161,7 +167,7 @@ def bad_initial_scale(view: RunView) -> Finding | None:
     severity: Severity = "note"
     if outcome.bad:
         severity = "problem"
-    elif outcome.poor or (huge and outcome.fair) or (high and view.step_count < 200 and outcome.now > outcome.guessing):
+    elif outcome.poor or high or (huge and outcome.fair):
         severity = "warning"
     name, _record = start[-1] if start else ("", None)
     way = "grows" if growing or (high and not shrinking) else "shrinks"
@@ -172,7 +178,7 @@ def bad_initial_scale(view: RunView) -> Finding | None:
         )
     else:
         message = (
-            f"The first loss is {short(outcome.start)}, where guessing would give {short(outcome.guessing)}: the untrained network is "
+            f"The first loss is {short(first_loss)}, where guessing would give {short(guessing)}: the untrained network is "
             "sure of wrong answers, and the first steps must undo that."
         )
     return Finding(
@@ -185,8 +191,8 @@ def bad_initial_scale(view: RunView) -> Finding | None:
             "Draw the weights so that the signal keeps its size (Kaiming for ReLU layers), or add batch normalisation.", {"init": "kaiming"}
         ),
         (
-            ev("first loss", outcome.start),
-            ev("loss of guessing", outcome.guessing),
+            ev("first loss", first_loss),
+            ev("loss of guessing", guessing),
             ev("spread in the first layer", stds[0] if stds else None),
             ev("spread in the last layer", stds[-1] if stds else None),
             ev("change per layer", slope, "octaves"),
