@@ -21,7 +21,7 @@ from convscope.watch.stats import STRIDE_OF_STARTS, dense
 
 Array = NDArray[numpy.float64]
 SAMPLE = 2048  # elements of a parameter whose update is looked at in one step
-UNSCALED = 1 / 64  # a gradient that shrank to less than this between backward and step was unscaled (mixed precision), not only clipped
+UNSCALED = -6  # a gradient that shrank by a power of two of at least 64 between backward and step was unscaled (mixed precision), not clipped
 
 
 @dataclass(slots=True)
@@ -96,7 +96,9 @@ class ParameterWatch:
         steps = [self._done.get(row, _NOTHING) for row in range(size)]
         self._done = {}
         early, late = self._squares([step.after_backward for step in steps]), self._squares([step.at_step for step in steps])
-        unscaled = numpy.nansum(late, 1) < UNSCALED**2 * numpy.nansum(early, 1)
+        with numpy.errstate(invalid="ignore", divide="ignore"):
+            shrunk = numpy.log2(numpy.sqrt(numpy.nansum(late, 1) / numpy.nansum(early, 1)))
+        unscaled = (shrunk < UNSCALED) & (numpy.abs(shrunk - numpy.round(shrunk)) < 1e-3)
         gradients = numpy.where(numpy.isnan(early) | (unscaled[:, None] & ~numpy.isnan(late)), late, early)
         norms = numpy.where(numpy.isnan(gradients).all(1), math.nan, numpy.sqrt(numpy.nansum(gradients, 1)))
         everyone = list(range(len(self._parameters)))
