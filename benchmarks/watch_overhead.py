@@ -5,15 +5,13 @@ Claims (n pairs, each of a block of plain steps and a block of watched ones; med
     the same, layers at every 10th step: at most 1.01
     ResNet-18 on 64x64: at most 1.05
 
-Run `python benchmarks/watch_overhead.py [--pairs 24] [--rivals]`; `--rivals` needs fastai, torchmortem, gradsnitch and trainpulse installed beside torch,
-and leaves out those that are not. Results go to benchmarks/results/watch_overhead.json with hardware, versions and spread.
+Run `python benchmarks/watch_overhead.py [--pairs 24]`. Results go to benchmarks/results/watch_overhead.json with hardware, versions and spread.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import os
 import platform
@@ -28,12 +26,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from convscope.runlog import RunLog
 from convscope.version import VERSION
 from convscope.watch import Watcher
 
 BLOCK_SECONDS = 0.5  # of one block of steps; long against the clock and short against changes of the machine's load
-Watch = Callable[[nn.Module, torch.optim.Optimizer, int], AbstractContextManager[object]]
+Watch = Callable[[nn.Module, int], AbstractContextManager[object]]
 
 
 def net_b(norm: bool = False) -> nn.Module:
@@ -53,7 +50,9 @@ class BasicBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.conv2, self.bn2 = nn.Conv2d(filters, filters, 3, 1, 1, bias=False), nn.BatchNorm2d(filters)
         same = stride == 1 and channels == filters
-        self.downsample = nn.Identity() if same else nn.Sequential(nn.Conv2d(channels, filters, 1, stride, bias=False), nn.BatchNorm2d(filters))
+        self.downsample = (
+            nn.Identity() if same else nn.Sequential(nn.Conv2d(channels, filters, 1, stride, bias=False), nn.BatchNorm2d(filters))
+        )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         hidden = self.relu(self.bn1(self.conv1(images)))
@@ -66,16 +65,16 @@ def resnet18() -> nn.Module:
     return nn.Sequential(*stem, *(BasicBlock(*size) for size in sizes), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
 
 
-def convscope(every: int, file: Path | None = None) -> Watch:
-    return lambda model, optimizer, step: Watcher(model, every=every, first_step=step, log=RunLog.create(file) if file else None)
+def convscope(every: int) -> Watch:
+    return lambda model, step: Watcher(model, every=every, first_step=step)
 
 
 @contextlib.contextmanager
-def usual_hooks(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> Iterator[None]:
+def usual_hooks(model: nn.Module, _: int) -> Iterator[None]:
     """Hooks written the usual way: mean, std and histogram of every layer, each copied to the host at once."""
     seen: list[tuple[float, float, torch.Tensor]] = []
 
-    def hook(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
+    def hook(_: nn.Module, __: object, output: torch.Tensor) -> None:
         values = output.detach()
         seen.append((values.mean().item(), values.std().item(), values.float().histc(40, 0, 10).cpu()))
 
@@ -83,15 +82,6 @@ def usual_hooks(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -
     yield
     for handle in handles:
         handle.remove()
-
-
-@contextlib.contextmanager
-def fastai_stats(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> Iterator[None]:
-    """What ActivationStats(with_hist=True) hooks onto each layer, with fastai's own Hooks."""
-    from fastai.callback.hook import Hooks, _hooked_layers  # type: ignore[import-not-found]
-
-    raise NotImplementedError((Hooks, _hooked_layers))
-    yield
 
 
 def measure(name: str, make: Callable[[], nn.Module], shape: tuple[int, ...], watch: Watch, pairs: int) -> dict[str, object]:
@@ -119,7 +109,7 @@ def measure(name: str, make: Callable[[], nn.Module], shape: tuple[int, ...], wa
     plain, watched = [], []
     for pair in range(pairs):
         for turn in (0, 1) if pair % 2 else (1, 0):  # who goes first takes turns
-            with watch(model, optimizer, done) if turn else nullcontext():
+            with watch(model, done) if turn else nullcontext():
                 (watched if turn else plain).append(steps(block))
     ratios = sorted(after / before for before, after in zip(plain, watched, strict=True))
     quartiles = statistics.quantiles(ratios, n=4)
@@ -140,7 +130,6 @@ def measure(name: str, make: Callable[[], nn.Module], shape: tuple[int, ...], wa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=24)
-    parser.add_argument("--rivals", action="store_true")
     parser.add_argument("--only", default="")
     arguments = parser.parse_args()
     torch.set_num_threads(min(2, os.cpu_count() or 1))
@@ -163,7 +152,6 @@ def main() -> None:
         "python": platform.python_version(),
         "convscope": VERSION,
         "commit": commit,
-        "fastai": importlib.util.find_spec("fastai") is not None,
     }
     target = Path(__file__).with_name("results") / "watch_overhead.json"
     target.parent.mkdir(exist_ok=True)

@@ -30,7 +30,7 @@ from convscope.watch.buffers import Buffers
 from convscope.watch.functional import FunctionCalls
 from convscope.watch.graph_facts import first_tensor
 from convscope.watch.hyper import hyper_parameters
-from convscope.watch.layers import Layer, is_compiled_in_place, parameter_owners, watched_layers
+from convscope.watch.layers import Layer, is_compiled_in_place, is_opaque, parameter_owners, watched_layers
 from convscope.watch.loss_spy import LossCall, LossSpy
 from convscope.watch.observe import Observer
 from convscope.watch.parameters import ParameterWatch
@@ -170,7 +170,7 @@ class Recording:
                     self._forget_evaluation()
                     self._evaluating = not module.training
                     self._calls.clear()
-                    if self._begin_step().row is not None and module.training:
+                    if self._begin_step().row is not None and module.training and not is_opaque(module):
                         self._functions.begin(module, self._prefix(name))
 
         return begins
