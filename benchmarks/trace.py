@@ -21,7 +21,7 @@ from common import keep, spread
 import convscope as cs
 from convscope.errors import TraceError
 from convscope.nn import small_resnet
-from convscope.trace import receptive_field, trace, trace_to_pixels, workbook
+from convscope.tracing import receptive_field, trace, trace_to_pixels, workbook
 
 TO_TERMS_MS, TO_PIXELS_S = 50.0, 1.0
 

@@ -16,21 +16,28 @@ from typing import TYPE_CHECKING, Any
 from convscope.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from convscope.arithmetic import conv2d_as_matrix as conv2d_as_matrix
     from convscope.arithmetic import kernels as kernels
+    from convscope.arithmetic import receptive_field as receptive_field
     from convscope.arithmetic import summary as summary
     from convscope.data import DataLoaders as DataLoaders
     from convscope.data import load_data as load_data
     from convscope.errors import ConvscopeError as ConvscopeError
     from convscope.nn import simple_cnn as simple_cnn
     from convscope.nn import small_resnet as small_resnet
+    from convscope.tracing import trace as trace
+    from convscope.tracing import workbook as workbook
+    from convscope.train.activation_stats import ActivationStats as ActivationStats
     from convscope.train.callback import Callback as Callback
     from convscope.train.callback import CancelFit as CancelFit
     from convscope.train.callbacks import EarlyStopping as EarlyStopping
     from convscope.train.learner import Learner as Learner
     from convscope.train.recorder import Recorder as Recorder
+    from convscope.watch import Watcher as Watcher
 
 # Each public name and the module that defines it; tests/contracts pins the list.
 _HOMES = {
+    "ActivationStats": "convscope.train.activation_stats",
     "Callback": "convscope.train.callback",
     "CancelFit": "convscope.train.callback",
     "ConvscopeError": "convscope.errors",
@@ -38,11 +45,16 @@ _HOMES = {
     "EarlyStopping": "convscope.train.callbacks",
     "Learner": "convscope.train.learner",
     "Recorder": "convscope.train.recorder",
+    "Watcher": "convscope.watch",
+    "conv2d_as_matrix": "convscope.arithmetic",
     "kernels": "convscope.arithmetic",
     "load_data": "convscope.data",
+    "receptive_field": "convscope.arithmetic",
     "simple_cnn": "convscope.nn",
     "small_resnet": "convscope.nn",
     "summary": "convscope.arithmetic",
+    "trace": "convscope.tracing",
+    "workbook": "convscope.tracing",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

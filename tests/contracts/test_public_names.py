@@ -11,6 +11,7 @@ import convscope as cs
 def test_public_names():
     assert cs.__all__ == [
         "__version__",
+        "ActivationStats",
         "Callback",
         "CancelFit",
         "ConvscopeError",
@@ -18,14 +19,20 @@ def test_public_names():
         "EarlyStopping",
         "Learner",
         "Recorder",
+        "Watcher",
+        "conv2d_as_matrix",
         "kernels",
         "load_data",
+        "receptive_field",
         "simple_cnn",
         "small_resnet",
         "summary",
+        "trace",
+        "workbook",
     ]
     for name in cs.__all__:
         assert getattr(cs, name) is not None
+    assert callable(cs.trace)  # a package of that name would hide the function once it was imported
 
 
 def test_importing_convscope_brings_in_nothing_heavy():

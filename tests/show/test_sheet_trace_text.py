@@ -7,7 +7,7 @@ from torch import nn
 from convscope.arithmetic import summary
 from convscope.records import Box
 from convscope.show.trace_text import format_trace, picture
-from convscope.trace import trace
+from convscope.tracing import trace
 
 
 def small():

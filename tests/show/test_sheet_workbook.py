@@ -16,7 +16,7 @@ from torch import nn
 from conftest import program
 from convscope.errors import RunError, TraceError, UnknownNameError, UsageError
 from convscope.nn import simple_cnn, small_resnet
-from convscope.trace import workbook
+from convscope.tracing import workbook
 
 XML = {"m": "http://schemas.openxmlformats.org/spreadsheetml/2006/main"}
 RECALCULATE = """<?xml version="1.0" encoding="UTF-8"?>

@@ -21,7 +21,7 @@ def format_trace(trace: Trace, image_CHW: Any = None) -> str:
     """The trace as text, with a picture of its receptive field.
 
     Args:
-        trace: what `convscope.trace` returned.
+        trace: what `convscope.tracing` returned.
         image_CHW: the image, any array of channels, rows and columns; None leaves the picture out.
 
     Returns:

@@ -13,8 +13,8 @@ import torch
 from convscope.data import load_data
 from convscope.errors import UsageError
 from convscope.records import Trace
-from convscope.trace import executed, trace_executed
-from convscope.trace.workbook import workbook
+from convscope.tracing import executed, trace_executed
+from convscope.tracing.workbook import workbook
 from convscope.train.predict import Classifier, load_classifier
 from convscope.train.settings import TrainSettings
 

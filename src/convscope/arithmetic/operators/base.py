@@ -6,7 +6,7 @@ Units are flat indices into an operation's `values` array (with its leading imag
     Step    a unit is a function of one input unit at the same place: norms, activations, scaling by a constant
     Move    a unit is an input unit, at another place: flatten, concatenation, padding, slicing
 
-All work on many units at once. Nothing here looks at a whole network (`convscope.arithmetic.receptive`, `convscope.trace`).
+All work on many units at once. Nothing here looks at a whole network (`convscope.arithmetic.receptive`, `convscope.tracing`).
 """
 
 from __future__ import annotations

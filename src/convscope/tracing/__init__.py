@@ -1,9 +1,9 @@
 """Tracing: any activation of a network back to the multiplications and pixels that made it."""
 
 from convscope.arithmetic.receptive import receptive_field
-from convscope.trace.effective import EffectiveField, effective_receptive_field
-from convscope.trace.trace import executed, trace, trace_executed, trace_to_pixels, unfold_executed
-from convscope.trace.workbook import workbook
+from convscope.tracing.effective import EffectiveField, effective_receptive_field
+from convscope.tracing.trace import executed, trace, trace_executed, trace_to_pixels, unfold_executed
+from convscope.tracing.workbook import workbook
 
 __all__ = [
     "EffectiveField",

@@ -14,8 +14,8 @@ from traced_architectures import ARCHITECTURES, build
 from convscope.arithmetic.execution import execute
 from convscope.arithmetic.operators import operator_of
 from convscope.records import TraceStep
-from convscope.trace import executed, trace, trace_executed, trace_to_pixels, unfold_executed
-from convscope.trace.trace import PixelEdges, _traces
+from convscope.tracing import executed, trace, trace_executed, trace_to_pixels, unfold_executed
+from convscope.tracing.trace import PixelEdges, _traces
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-13}
 

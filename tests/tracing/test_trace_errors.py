@@ -11,7 +11,7 @@ from traced_architectures import build
 from convscope.errors import ModelError, TraceError, UnknownNameError, UsageError
 from convscope.nn import simple_cnn
 from convscope.records import Trace, from_json, to_json
-from convscope.trace import effective_receptive_field, receptive_field, trace, trace_to_pixels
+from convscope.tracing import effective_receptive_field, receptive_field, trace, trace_to_pixels
 
 
 class Decides(nn.Module):

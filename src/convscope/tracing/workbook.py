@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from convscope.arithmetic.execution import Normalisation
 from convscope.show.sheet import write_workbook
-from convscope.trace.trace import executed
+from convscope.tracing.trace import executed
 
 
 def workbook(
