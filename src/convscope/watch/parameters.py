@@ -98,7 +98,7 @@ class ParameterWatch:
         early, late = self._squares([step.after_backward for step in steps]), self._squares([step.at_step for step in steps])
         with numpy.errstate(invalid="ignore", divide="ignore"):
             shrunk = numpy.log2(numpy.sqrt(numpy.nansum(late, 1) / numpy.nansum(early, 1)))
-        unscaled = (shrunk < UNSCALED) & (numpy.abs(shrunk - numpy.round(shrunk)) < 1e-3)
+            unscaled = (shrunk < UNSCALED) & (numpy.abs(shrunk - numpy.round(shrunk)) < 1e-3)
         gradients = numpy.where(numpy.isnan(early) | (unscaled[:, None] & ~numpy.isnan(late)), late, early)
         norms = numpy.where(numpy.isnan(gradients).all(1), math.nan, numpy.sqrt(numpy.nansum(gradients, 1)))
         everyone = list(range(len(self._parameters)))
