@@ -153,6 +153,8 @@ class _Attached:
         from torch.nn.modules.module import register_module_forward_pre_hook
         from torch.optim import Optimizer
 
+        from convscope.watch.loss_spy import keep_wrapped
+
         self._settings, self._process = settings, os.getpid()
         self._optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._watcher: Any = None
@@ -164,6 +166,7 @@ class _Attached:
             optimizers.add(optimizer)
 
         Optimizer.__init__ = remember  # type: ignore[method-assign, assignment]
+        keep_wrapped()
         self._hook = register_module_forward_pre_hook(self._pass_begins)
         atexit.register(self._finish)
 

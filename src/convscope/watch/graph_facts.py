@@ -186,7 +186,7 @@ def fresh_share(weights: dict[str, Tensor]) -> float:
     for parameters in layers.values():
         kernels = [p for p in parameters if p.ndim >= 2 and p.numel() >= 64]
         vectors = [p for p in parameters if p.ndim == 1 and p.numel() > 1]
-        if not kernels and any(not _constant(p) for p in vectors):
+        if all(p.ndim < 2 for p in parameters) and any(not _constant(p) for p in vectors):
             return 0.0  # a normalisation layer that was trained
         untouched = all(_bias_looks_fresh(bias, kernels[0]) for bias in vectors) if kernels else False
         total += sum(p.numel() for p in kernels)

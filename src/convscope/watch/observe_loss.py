@@ -90,6 +90,7 @@ def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Call
                 if target.shape == values.shape and values.ndim == 2 and columns_whole
                 else zero + HUGE,
                 call.result.detach().float().mean(),
+                _plain_loss(call, rows, target) if values.ndim == 2 else zero + HUGE,
             ]
         ).nan_to_num(nan=HUGE, posinf=HUGE, neginf=-HUGE)
     facts: dict[str, float | int | str | bool | None] = {
@@ -103,7 +104,7 @@ def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Call
     name, index = call.name, not target.is_floating_point()  # the closure keeps no tensor alive
 
     def receive(numbers: Numbers) -> None:
-        low, high, row, column, log_row, log_column, zeros, aim_low, aim_high, whole, aim_row, loss = numbers
+        low, high, row, column, log_row, log_column, zeros, aim_low, aim_high, whole, aim_row, loss, plain = numbers
         kind = "index" if index else "probability" if aim_row < 1e-3 and aim_low >= 0 else "whole" if whole else "real"
         emit(
             Observation(
@@ -123,11 +124,23 @@ def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Call
                     "target_lowest": aim_low,
                     "target_highest": aim_high,
                     "loss": loss,
+                    "plain_loss": plain if abs(plain) < HUGE else None,
                 },
             )
         )
 
     deferred.add(figures, receive)
+
+
+def _plain_loss(call: LossCall, rows: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy in nats per image, whatever reduction and weights the loop uses; HUGE where the target is not one class per image."""
+    if call.name not in ("cross_entropy", "nll_loss") or target.is_floating_point() or target.ndim != 1:
+        return rows.new_tensor(HUGE)
+    labels = target[: len(rows)].long()
+    chosen = rows.gather(1, labels.clamp(0, rows.shape[1] - 1)[:, None])[:, 0]
+    losses = -chosen if call.name == "nll_loss" else rows.logsumexp(1) - chosen
+    valid = (labels >= 0).float()
+    return (losses * valid).sum() / valid.sum().clamp(min=1)
 
 
 def _shape(tensor: Tensor) -> str:
