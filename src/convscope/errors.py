@@ -10,7 +10,8 @@
     │   └── InterruptedRun      Ctrl-C; everything is saved (exit code 130)
     ├── RunError            a run directory that is missing, damaged or cannot be written
     │   └── CheckpointError     weights or checkpoint that cannot be loaded
-    └── TraceError          an activation that cannot be traced
+    ├── TraceError          an activation that cannot be traced
+    └── ProgressError       the quiz's progress file is damaged or cannot be written
 
 A message says what is wrong, the value received, what is allowed and what to do next, in that order.
 Context (which file, which run) is added once, where the public call was made. This module imports nothing of convscope.
@@ -80,6 +81,10 @@ class CheckpointError(RunError):
 
 class TraceError(ConvscopeError):
     """An activation that cannot be traced."""
+
+
+class ProgressError(ConvscopeError):
+    """The quiz's progress file is damaged or cannot be written."""
 
 
 MOST_NAMES_LISTED = 12  # a list longer than this is not read; the nearest names are shown instead
