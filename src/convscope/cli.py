@@ -329,3 +329,25 @@ def export(
     from convscope.train.export import export_onnx
 
     print(export_onnx(run, onnx))
+
+
+@app.command()
+def quiz(
+    check: Annotated[bool, typer.Option("--check", help="Run all answers and the wrong ones, without asking.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Learn: forty questions on convolutional networks, whose answers are computed on the spot."""
+    from convscope.quiz import demonstrations, run_quiz
+
+    if as_json and not check:
+        raise UsageError("--json goes with --check: convscope quiz --check --json. Without --check the quiz is a dialogue.")
+    if not check:
+        run_quiz()
+        return
+    result = demonstrations.check()
+    if as_json:
+        _print_json(result)
+    else:
+        print(demonstrations.check_text(result))
+    if result["failed"]:
+        raise typer.Exit(1)
