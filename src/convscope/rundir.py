@@ -8,7 +8,9 @@
     data.json             DataSummary      }
     network.json          NetworkSummary   }  what the page draws, so that it needs neither torch nor the images
     evaluation.json       Evaluation       }
-    skipped_files.csv     when files were skipped
+    ratings.json          RatingsEvaluation, of a run on ratings
+    rated.safetensors     which items each user has rated, of a run on ratings
+    skipped_files.csv     when files were skipped; skipped_rows.csv of a run on ratings
     report.html           the page
 
 Files are written beside their place and renamed, so that a reader never sees half a file.
@@ -27,7 +29,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from convscope.errors import RunError, UsageError
-from convscope.records import DataSummary, Evaluation, NetworkSummary, dump, from_json
+from convscope.records import DataSummary, Evaluation, NetworkSummary, RatingsEvaluation, dump, from_json
 
 R = TypeVar("R")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # safe on every file system, and never a hidden or parent folder
@@ -71,8 +73,18 @@ class RunDir:
 
     @property
     def skipped(self) -> Path:
-        """Files or rows that were left out."""
+        """Files that were left out."""
         return self.path / "skipped_files.csv"
+
+    @property
+    def skipped_rows(self) -> Path:
+        """Rows of a file of ratings that were left out."""
+        return self.path / "skipped_rows.csv"
+
+    @property
+    def rated(self) -> Path:
+        """Which items each user has rated."""
+        return self.path / "rated.safetensors"
 
     def read_config(self) -> dict[str, Any]:
         """The run's settings.
@@ -100,9 +112,18 @@ class RunDir:
         """What the trained network did on validation or test images, or None while it is not known."""
         return self._read_record("evaluation.json", Evaluation)
 
-    def keep(self, record: DataSummary | NetworkSummary | Evaluation) -> None:
+    def ratings(self) -> RatingsEvaluation | None:
+        """What the trained network did on validation ratings, or None while it is not known, and for other runs."""
+        return self._read_record("ratings.json", RatingsEvaluation)
+
+    def keep(self, record: DataSummary | NetworkSummary | Evaluation | RatingsEvaluation) -> None:
         """Write a record for the page."""
-        names = {DataSummary: "data.json", NetworkSummary: "network.json", Evaluation: "evaluation.json"}
+        names = {
+            DataSummary: "data.json",
+            NetworkSummary: "network.json",
+            Evaluation: "evaluation.json",
+            RatingsEvaluation: "ratings.json",
+        }
         write_text(self.path / names[type(record)], dump(record) + "\n")
 
     def _read_record(self, name: str, kind: type[R]) -> R | None:
@@ -120,7 +141,9 @@ class RunDir:
             return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             if needed:
-                raise RunError(f"{self.path} is not a run directory: it has no {name}. A run directory is what `convscope train` or `watch` writes.") from None
+                raise RunError(
+                    f"{self.path} is not a run directory: it has no {name}. A run directory is what `convscope train` or `watch` writes."
+                ) from None
             return None
         except (ValueError, UnicodeDecodeError) as error:
             raise RunError(f"{path} is damaged and cannot be read ({error}). Restore the file from a copy, or train again.") from None
@@ -136,9 +159,13 @@ def open_run(path: str | Path) -> RunDir:
     """
     run = RunDir(Path(path))
     if not run.path.exists():
-        raise RunError(f"There is no run directory {run.path}. Give the folder that `convscope train` or `watch` printed, such as runs/mnist-001.")
+        raise RunError(
+            f"There is no run directory {run.path}. Give the folder that `convscope train` or `watch` printed, such as runs/mnist-001."
+        )
     if not run.path.is_dir():
-        raise RunError(f"{run.path} is a file, not a run directory. Give the folder that `convscope train` or `watch` printed, such as runs/mnist-001.")
+        raise RunError(
+            f"{run.path} is a file, not a run directory. Give the folder that `convscope train` or `watch` printed, such as runs/mnist-001."
+        )
     run.read_config()
     return run
 

@@ -5,6 +5,8 @@ from convscope.data.batches import BatchLoader, Split
 from convscope.data.load import load_data
 from convscope.data.loaders import DataLoaders
 from convscope.data.preprocess import Preprocess
+from convscope.data.ratings import RatingLoaders, load_ratings
+from convscope.data.ratings_table import holds_ratings
 from convscope.data.report import sample_image
 
-__all__ = ["Augment", "BatchLoader", "DataLoaders", "Preprocess", "Split", "load_data", "sample_image"]
+__all__ = ["Augment", "BatchLoader", "DataLoaders", "Preprocess", "RatingLoaders", "Split", "holds_ratings", "load_data", "load_ratings", "sample_image"]

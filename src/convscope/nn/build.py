@@ -10,6 +10,7 @@ from torch import nn
 
 from convscope.errors import UnknownNameError, UsageError
 from convscope.nn.models import simple_cnn, small_resnet
+from convscope.nn.ratings import RATING_MODELS
 from convscope.nn.recipe import Recipe
 
 MODELS: dict[str, Callable[..., nn.Module]] = {"simple_cnn": simple_cnn, "small_resnet": small_resnet}
@@ -55,10 +56,11 @@ def rebuild(recipe: Recipe) -> nn.Module:
         UnknownNameError: there is no such network.
         UsageError: the arguments do not fit it; the file that they come from is damaged or of another version.
     """
-    if recipe.name not in MODELS:
-        raise UnknownNameError("model", recipe.name, MODELS)
+    models = MODELS | RATING_MODELS
+    if recipe.name not in models:
+        raise UnknownNameError("model", recipe.name, models)
     try:
-        return MODELS[recipe.name](**recipe.arguments)
+        return models[recipe.name](**recipe.arguments)
     except TypeError as error:
         raise UsageError(
             f"{recipe.name} cannot be built with {recipe.arguments}: {error}. The run is damaged, or of another version."

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from convscope.arithmetic import summary
 from convscope.diagnose import diagnose_log
 from convscope.errors import ModelError, UsageError
 from convscope.nn import Recipe, recipe_of
@@ -25,17 +24,18 @@ from convscope.show.notebook import learner_html
 from convscope.train.callback import Callback, CallbackList, CancelFit
 from convscope.train.finder import END_LR, START_LR, STEPS, LRFind, lr_find
 from convscope.train.guard import StopOnNonFinite
-from convscope.train.metrics import Loss, Metric, MetricFunction, Validation, accuracy, as_metric, cross_entropy, validate
-from convscope.train.optimizers import WEIGHT_DECAY, OptimizerFactory, adam, parameter_groups, set_hyper
+from convscope.train.metrics import Loss, Metric, MetricFunction, Validation, as_metric, validate
+from convscope.train.optimizers import OptimizerFactory, adam, parameter_groups, set_hyper
 from convscope.train.predict import Classifier, Prediction
 from convscope.train.processes import join
 from convscope.train.randomness import deterministic_algorithms, restored_random_state, seed_global
 from convscope.train.recorder import Recorder
 from convscope.train.schedules import Hyper, Schedule
 from convscope.train.settings import Precision
+from convscope.train.tasks import Classification, Data, task_of
 
 if TYPE_CHECKING:
-    from convscope.data import DataLoaders
+    from convscope.train.task import Task
 
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -54,16 +54,18 @@ class Learner:
     """Trains a network.
 
     Args:
-        data: what `load_data` returned.
+        data: what `load_data` or `load_ratings` returned.
         model: any module that maps a batch of inputs to outputs, for a classifier logits of shape (N, classes).
-        loss_func: (outputs, targets) to the mean loss; cross-entropy, with the data's class weights and `label_smoothing`, unless given.
+        loss_func: (outputs, targets) to the mean loss; unless given, cross-entropy with the data's class weights and `label_smoothing`, or for
+            ratings the squared error.
         opt_func: makes the optimiser from parameter groups; Adam as in the book unless given.
-        metrics: functions (outputs, targets) to a value per image or a mean; accuracy unless given. Balanced accuracy is always reported.
+        metrics: functions (outputs, targets) to a value per image or a mean; unless given, accuracy, or for ratings the RMSE. Balanced accuracy
+            is always reported of a classifier.
         callbacks: run in the order of the list, after the Recorder.
         seed: every random choice of training comes from it; the network's initial weights were drawn before.
         device: "auto", "cpu", "cuda", "mps".
         precision: "fp32", or "bf16" / "fp16" through torch.autocast.
-        weight_decay: decoupled, for weights only, not for biases and norms.
+        weight_decay: decoupled, for weights only, not for biases and norms; 0.01, or 0.1 for ratings, unless given.
         label_smoothing: share of the target spread over all classes in training, 0 to below 1.
         clip_norm: gradients are scaled down to this L2 norm, None for no clipping.
         accumulate: batches whose gradients are averaged for one step.
@@ -91,20 +93,21 @@ class Learner:
     validation: Validation
     optimizer: torch.optim.Optimizer
     plan: Plan
+    task: Task
 
     def __init__(
         self,
-        data: DataLoaders,
+        data: Data,
         model: nn.Module,
         *,
         loss_func: Loss | None = None,
         opt_func: OptimizerFactory = adam,
-        metrics: Sequence[Metric | MetricFunction] = (accuracy,),
+        metrics: Sequence[Metric | MetricFunction] | None = None,
         callbacks: Sequence[Callback] = (),
         seed: int = 0,
         device: str | torch.device = "auto",
         precision: Precision = "fp32",
-        weight_decay: float = WEIGHT_DECAY,
+        weight_decay: float | None = None,
         label_smoothing: float = 0.0,
         clip_norm: float | None = None,
         accumulate: int = 1,
@@ -114,15 +117,15 @@ class Learner:
         _check_settings(precision, weight_decay, label_smoothing, clip_norm, accumulate)
         self.processes = join(device)
         self.device = self.processes.device
-        self.data = data.to(self.device)
+        self.data: Data = data.to(self.device)
+        self.task = task_of(self.data, self.device)
         self.model = model.to(self.device)
-        self.opt_func, self.weight_decay = opt_func, weight_decay
-        self.metrics = tuple(map(as_metric, metrics))
+        self.opt_func, self.weight_decay = opt_func, self.task.weight_decay if weight_decay is None else weight_decay
+        self.metrics = tuple(map(as_metric, self.task.metrics if metrics is None else metrics))
         self.seed, self.precision, self.deterministic = seed, precision, deterministic
         self.clip_norm, self.accumulate = clip_norm, accumulate
-        weights = torch.tensor(data.class_weights, device=self.device) if data.class_weights else None
-        self.train_loss: Loss = loss_func or cross_entropy(weights, label_smoothing)
-        self.valid_loss: Loss = loss_func or cross_entropy()  # plain, so that runs with other weights or smoothing compare
+        self.train_loss: Loss = loss_func or self.task.train_loss(label_smoothing)
+        self.valid_loss: Loss = loss_func or self.task.valid_loss
         self.epoch = self.batch = self.step = 0
         self.log = log or RunLog.create()
         self.gradient_norm: Tensor | None = None
@@ -282,11 +285,14 @@ class Learner:
 
         Raises:
             DataError: it cannot be used as an image.
+            UsageError: the learner is no classifier.
         """
+        if not isinstance(self.task, Classification):
+            raise UsageError("This learner predicts ratings, not what is on images. Use cs.recommender(learner).")
         mode = self.model.training
         self.model.eval()
         try:
-            return Classifier(self.model, self.data.classes, self.data.preprocess).predict_one(image)
+            return Classifier(self.model, self.data.classes, self.task.data.preprocess).predict_one(image)
         finally:
             self.model.train(mode)
 
@@ -319,8 +325,8 @@ class Learner:
         return save(self, path)
 
     def summary(self) -> NetworkSummary:
-        """The network's table of shapes, parameters and multiplications for one image; printing it shows it."""
-        return summary(self.model, self.data.preprocess.shape)
+        """The network's table of shapes, parameters and multiplications for one input; printing it shows it."""
+        return self.task.summary(self.model)
 
     def __repr__(self) -> str:
         name = (recipe_of(self.model) or Recipe(type(self.model).__name__, {})).name
@@ -344,10 +350,10 @@ class Learner:
         self.optimizer = self.opt_func(groups)
 
 
-def _check_settings(precision: str, weight_decay: float, label_smoothing: float, clip_norm: float | None, accumulate: int) -> None:
+def _check_settings(precision: str, weight_decay: float | None, label_smoothing: float, clip_norm: float | None, accumulate: int) -> None:
     if precision not in PRECISIONS:
         raise UsageError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}.")
-    if not weight_decay >= 0:
+    if weight_decay is not None and not weight_decay >= 0:
         raise UsageError(f"weight_decay is {weight_decay}; it must be 0 or more, usually 0.01.")
     if not 0 <= label_smoothing < 1:
         raise UsageError(f"label_smoothing is {label_smoothing}; it must be at least 0 and below 1, usually 0 or 0.1.")

@@ -15,8 +15,8 @@ from PIL import Image
 from torch import nn
 
 from convscope.data import Preprocess
-from convscope.errors import DataError, ModelError
-from convscope.nn import Recipe, rebuild
+from convscope.errors import DataError, ModelError, UsageError
+from convscope.nn import RATING_MODELS, Recipe, rebuild
 from convscope.rundir import open_run
 from convscope.train.weights import WeightsInfo, load_into, load_weights
 
@@ -125,6 +125,7 @@ def load_classifier(run_or_file: str | Path) -> Classifier:
         RunError: it is no run.
         CheckpointError: the weights are missing or damaged.
         ModelError: the network is a class of the user's own, which cannot be built from its name.
+        UsageError: it is a run on ratings.
     """
     path = weights_path(run_or_file)
     tensors, info = load_weights(path)
@@ -132,6 +133,10 @@ def load_classifier(run_or_file: str | Path) -> Classifier:
         raise ModelError(
             f"{path} holds the weights of a network class of your own, which convscope cannot build by itself. "
             "Build it in Python and load the file with safetensors."
+        )
+    if info.model in RATING_MODELS:
+        raise UsageError(
+            f"{run_or_file} is a run on ratings, which knows users and items instead of images: convscope predict RUN --user USER."
         )
     preprocess = Preprocess.from_config(info.preprocess)
     model = rebuild(Recipe(info.model, info.arguments))

@@ -1,4 +1,4 @@
-"""The run's small tables: results.csv, one row an epoch, and skipped_files.csv."""
+"""The run's small tables: results.csv, one row an epoch, and skipped_files.csv or skipped_rows.csv."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from convscope.records import EpochRecord, SkippedFile
 from convscope.rundir import write_text
+
+if TYPE_CHECKING:
+    from convscope.data.ratings_table import RatingTable
 
 
 def write_results(path: Path, epochs: Sequence[EpochRecord]) -> None:
@@ -24,6 +28,13 @@ def write_skipped(path: Path, skipped: Sequence[SkippedFile]) -> None:
     """Write skipped_files.csv (path, reason), unless nothing was skipped."""
     if skipped:
         write_text(path, _csv(["path", "reason"], [[s.path, s.reason] for s in skipped]))
+
+
+def write_skipped_rows(path: Path, table: RatingTable) -> None:
+    """Write skipped_rows.csv (line, reason), in the order of the file, unless nothing was skipped."""
+    if table.skipped_count:
+        rows = sorted(table.skipped(), key=lambda row: row.line)
+        write_text(path, _csv(["line", "reason"], ([row.line, row.reason] for row in rows)))
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from convscope.arithmetic import summary
 from convscope.errors import RunError
 from convscope.nn import recipe_of
-from convscope.records import SCHEMA, Evaluation
+from convscope.records import SCHEMA
 from convscope.rundir import RunDir, reasons
 from convscope.show.page import write_report
 from convscope.train import results
-from convscope.train.evaluate import evaluate
+from convscope.train.task import Judgement
 from convscope.train.weights import describe_weights, save_weights
 from convscope.version import VERSION
 
@@ -36,8 +35,7 @@ def describe_run(learner: Learner, run: RunDir) -> dict[str, Any]:
         "data": {
             "source": data.summary.source,
             "kind": data.kind,
-            "image_size": list(data.preprocess.shape[1:]),
-            "augment": dict(data.summary.augment),
+            **learner.task.describe(),
             "train": data.train.count,
             "valid": data.valid.count,
             "test": data.test.count if data.test else 0,
@@ -68,18 +66,9 @@ def describe_run(learner: Learner, run: RunDir) -> dict[str, Any]:
     }
 
 
-def result_of(learner: Learner, valid: Evaluation, test: Evaluation | None, seconds: float) -> dict[str, Any]:
+def result_of(learner: Learner, judged: Judgement, seconds: float) -> dict[str, Any]:
     """The figures that `convscope train --json` prints, without the run's path and the verdict."""
-    tested = {"test_accuracy": test.accuracy, "test_balanced_accuracy": test.balanced_accuracy, "test_loss": test.loss} if test else {}
-    return {
-        "accuracy": valid.accuracy,
-        "balanced_accuracy": valid.balanced_accuracy,
-        "valid_loss": valid.loss,
-        **tested,
-        "epochs": learner.epoch,
-        "steps": learner.step,
-        "seconds": round(seconds, 3),
-    }
+    return {**judged.result, "epochs": learner.epoch, "steps": learner.step, "seconds": round(seconds, 3)}
 
 
 def save(learner: Learner, path: str | Path) -> Path:
@@ -96,15 +85,13 @@ def save(learner: Learner, path: str | Path) -> Path:
                 epochs=learner.epoch, schedule=learner.plan.schedule.kind, lr=learner.plan.schedule.lr, lr_source="given"
             )
         seconds = sum(epoch.seconds for epoch in learner.recorder.epochs)
-        valid = evaluate(learner, "valid")
-        test = evaluate(learner, "test") if learner.data.test else None
-        config.update(status="finished", result=result_of(learner, valid, test, seconds))
+        judged = learner.task.judge(learner)
+        config.update(status="finished", result=result_of(learner, judged, seconds))
         run.write_config(config)
-        save_weights(run.weights, learner.model, describe_weights(learner.model, learner.data, config["train"]))
-        run.keep(learner.data.summary)
-        run.keep(summary(learner.model, learner.data.preprocess.shape))
-        run.keep(test or valid)
+        save_weights(run.weights, learner.model, describe_weights(learner.model, learner.data.classes, learner.task, config["train"]))
+        learner.task.keep_data(run)
+        run.keep(learner.summary())
+        judged.keep(run)
         results.write_results(run.results, learner.recorder.epochs)
-        results.write_skipped(run.skipped, learner.data.summary.skipped)
         write_report(run)
     return run.path

@@ -16,8 +16,9 @@ class TrainSettings:
     """Everything that decides how a run goes; None chooses by the data.
 
     Attributes:
-        data: "mnist", a folder, or a CSV file.
-        model: "simple_cnn", "small_resnet"; None takes simple_cnn for mnist and small_resnet otherwise.
+        data: "mnist", a folder, or a CSV file of images or ratings.
+        model: "simple_cnn", "small_resnet"; None takes simple_cnn for mnist, small_resnet for other images and dot_product
+            for ratings.
         model_arguments: further arguments of the network.
         epochs: passes over the training images.
         batch_size: images a step; None takes 512, or fewer where an epoch would have less than 20 steps.
@@ -34,7 +35,7 @@ class TrainSettings:
         device: "auto", "cpu", "cuda", "mps".
         precision: "fp32", "bf16", "fp16".
         deterministic: deterministic algorithms only.
-        weight_decay, label_smoothing, clip_norm, accumulate: see Learner.
+        weight_decay, label_smoothing, clip_norm, accumulate: see Learner; a weight_decay of None is the task's own.
         watch: record every layer at every step, and diagnose.
         ignore: rules of the diagnosis to leave out.
     """
@@ -57,7 +58,7 @@ class TrainSettings:
     device: str = "auto"
     precision: Precision = "fp32"
     deterministic: bool = False
-    weight_decay: float = 0.01
+    weight_decay: float | None = None
     label_smoothing: float = 0.0
     clip_norm: float | None = None
     accumulate: int = 1

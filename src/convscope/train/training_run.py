@@ -7,8 +7,6 @@ from typing import Any
 
 from torch import nn
 
-from convscope.arithmetic import summary
-from convscope.data import DataLoaders
 from convscope.diagnose import diagnose_log
 from convscope.errors import ConvscopeError, InterruptedRun, NonFiniteError
 from convscope.records import Verdict, to_json
@@ -20,7 +18,6 @@ from convscope.train.activation_stats import ActivationStats
 from convscope.train.callbacks import KeepWeights, StopOnInterrupt
 from convscope.train.checkpoint import Checkpointing, restore
 from convscope.train.diagnosis import LiveDiagnosis
-from convscope.train.evaluate import evaluate
 from convscope.train.heal import cure_of
 from convscope.train.learner import Learner, Plan
 from convscope.train.materials import Teller
@@ -28,6 +25,7 @@ from convscope.train.progress import ProgressReport, duration
 from convscope.train.saving import describe_run, result_of
 from convscope.train.schedules import Schedule
 from convscope.train.settings import TrainSettings
+from convscope.train.tasks import Data
 from convscope.train.weights import WeightsInfo, save_weights
 
 VERDICTS = {
@@ -60,7 +58,7 @@ class TrainingRun:
         self,
         settings: TrainSettings,
         run: RunDir,
-        data: DataLoaders,
+        data: Data,
         model: nn.Module,
         info: WeightsInfo,
         teller: Teller,
@@ -121,9 +119,8 @@ class TrainingRun:
     def _start(self) -> Plan:
         if self.is_main:
             self._write_config()
-            self.run.keep(self.data.summary)
-            self.run.keep(summary(self.learner.model, self.data.preprocess.shape))
-            results.write_skipped(self.run.skipped, self.data.summary.skipped)
+            self.learner.task.keep_data(self.run)
+            self.run.keep(self.learner.summary())
         if self.settings.lr == "auto":
             self.teller.say("looking for a learning rate: up to 100 steps with a growing one")
             lr = self.learner.lr_find().suggestion
@@ -153,20 +150,17 @@ class TrainingRun:
         }
 
     def _finish(self) -> dict[str, Any]:
-        learner, data = self.learner, self.data
+        learner = self.learner
         self.keep.put_back(learner)
-        valid = evaluate(learner, "valid")
-        test = evaluate(learner, "test") if data.test else None
+        judged = learner.task.judge(learner)
         seconds = self.config.get("seconds", 0.0) + time.monotonic() - self.started
         self.verdict = verdict = self.diagnosis.look(learner)
-        self.config["result"] = {**result_of(learner, valid, test, seconds), "verdict": verdict.verdict}
+        self.config["result"] = {**result_of(learner, judged, seconds), "verdict": verdict.verdict}
         if self.is_main:
-            self.run.keep(test or valid)
+            judged.keep(self.run)
             self._end("finished")
         said = VERDICTS[verdict.verdict] + ("" if self.settings.watch else ", from its losses alone")
-        images = f"{valid.accuracy:.4f} on {valid.count:,} validation images"
-        tested = f", {test.accuracy:.4f} on {test.count:,} test images" if test else ""
-        self.teller.say(f"accuracy {images}{tested}, in {duration(seconds)}; {said}; the page is {self.run.report}")
+        self.teller.say(f"{judged.said}, in {duration(seconds)}; {said}; the page is {self.run.report}")
         return {"run": str(self.run.path), **self.config["result"], "findings": to_json(verdict.findings)}
 
     def _end(self, status: str, message: str | None = None, *, keep_weights: bool = False) -> None:

@@ -22,7 +22,7 @@ from convscope.records import SCHEMA
 from convscope.rundir import write_bytes
 
 if TYPE_CHECKING:
-    from convscope.data import DataLoaders
+    from convscope.train.task import Task
 
 HEADER = "convscope"  # the key of our description in the file's metadata
 PICKLES = (
@@ -43,7 +43,7 @@ class WeightsInfo:
         model: name of the network's function in convscope.nn, "" for a class of the user's own.
         arguments: all arguments with which it was built.
         classes: class names in the order of the logits.
-        preprocess: how an image becomes the network's input, `Preprocess.to_config()`.
+        preprocess: how an image becomes the network's input, `Preprocess.to_config()`; for ratings the names of users and items.
         train: the settings of the training.
     """
 
@@ -54,10 +54,10 @@ class WeightsInfo:
     train: dict[str, Any] = field(default_factory=dict)
 
 
-def describe_weights(model: nn.Module, data: DataLoaders, train: dict[str, Any]) -> WeightsInfo:
-    """What the weights file of a network trained on this data says about itself."""
+def describe_weights(model: nn.Module, classes: tuple[str, ...], task: Task, train: dict[str, Any]) -> WeightsInfo:
+    """What the weights file of a network trained for this task says about itself."""
     recipe = recipe_of(model) or Recipe("", {})
-    return WeightsInfo(recipe.name, recipe.arguments, data.classes, data.preprocess.to_config(), train)
+    return WeightsInfo(recipe.name, recipe.arguments, classes, task.inputs(), train)
 
 
 def plain_copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
