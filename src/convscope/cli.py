@@ -79,9 +79,12 @@ def _root(
 
 @app.command()
 def train(
-    data: Annotated[str | None, typer.Argument(metavar="DATA", help="mnist, a folder of images, or a CSV file of path,label.")] = None,
+    data: Annotated[
+        str | None, typer.Argument(metavar="DATA", help="mnist, a folder of images, or a CSV file of path,label or of user,item,rating.")
+    ] = None,
     model: Annotated[
-        str | None, typer.Option(help="simple_cnn or small_resnet; unless given, simple_cnn for mnist and small_resnet otherwise.")
+        str | None,
+        typer.Option(help="simple_cnn, small_resnet, or for ratings dot_product or rating_net; unless given, it suits the data."),
     ] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 5,
     batch_size: Annotated[int | None, typer.Option(help="Images a step; unless given, 512, or fewer for small data.")] = None,
@@ -105,7 +108,7 @@ def train(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Deterministic algorithms only (needed on CUDA for a bit-exact resume).")
     ] = False,
-    weight_decay: Annotated[float, typer.Option(help="Decoupled weight decay.")] = 0.01,
+    weight_decay: Annotated[float | None, typer.Option(help="Decoupled weight decay; unless given, 0.01, or 0.1 for ratings.")] = None,
     label_smoothing: Annotated[float, typer.Option(help="Share of each target spread over all classes.")] = 0.0,
     clip_norm: Annotated[float | None, typer.Option(help="Scale gradients down to this norm.")] = None,
     accumulate: Annotated[int, typer.Option(help="Batches whose gradients make one step.")] = 1,
@@ -173,15 +176,25 @@ def _rate(text: str) -> float | str:
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory or weights file.")],
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Image files, or folders of them.")],
+    paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH...", help="Image files, or folders of them.")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table to a CSV file instead.")] = None,
+    user: Annotated[str | None, typer.Option(help="Of a run on ratings: recommend items to this user.")] = None,
+    similar_to: Annotated[str | None, typer.Option(metavar="ITEM", help="Of a run on ratings: list the items most like this one.")] = None,
+    top: Annotated[int, typer.Option(help="How many items.")] = 10,
+    titles: Annotated[Path | None, typer.Option(metavar="FILE", help="A CSV with the columns item and title.")] = None,
 ) -> None:
-    """Say what is on images, with a trained run."""
+    """Say what is on images, or recommend items, with a trained run."""
     from rich.console import Console
     from rich.progress import track
 
     from convscope.rundir import write_text
     from convscope.train.predict import as_csv, as_table, image_files, load_classifier
+
+    if sum(map(bool, (paths, user is not None, similar_to is not None))) != 1:
+        raise UsageError("Give image files, or for a run on ratings one of --user USER and --similar-to ITEM.")
+    if not paths:
+        _recommend(run, user, similar_to, top, titles)
+        return
 
     files = image_files(paths)
     classifier = load_classifier(run)
@@ -199,9 +212,25 @@ def predict(
         raise typer.Exit(1)
 
 
+def _recommend(run: Path, user: str | None, similar_to: str | None, top: int, titles: Path | None) -> None:
+    from convscope.train.ratings_predict import as_text, load_recommender, read_titles
+
+    known = read_titles(titles) if titles else {}
+    recommender = load_recommender(run)
+    if similar_to is not None:
+        print(as_text(recommender.similar(similar_to, top), known, "likeness"))
+        return
+    assert user is not None
+    if not recommender.number_of(user):
+        print(f"convscope: {user!r} has no training rating, so these are what everybody likes.", file=sys.stderr)
+    print(as_text(recommender.top(user, top), known, "rating"))
+
+
 @app.command("lr-find")
 def lr_find(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="mnist, a folder of images, or a CSV file of path,label.")],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="mnist, a folder of images, or a CSV file of path,label or of user,item,rating.")
+    ],
     model: Annotated[str | None, typer.Option(help="simple_cnn or small_resnet.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     seed: Annotated[int, typer.Option(help="Every random choice comes from it.")] = 0,
@@ -261,18 +290,29 @@ def diagnose(
 @app.command()
 def trace(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory or weights file.")],
-    image: Annotated[str, typer.Option(metavar="PATH|valid:INDEX", help="An image file, or one of the run's own images.")],
+    image: Annotated[str | None, typer.Option(metavar="PATH|valid:INDEX", help="An image file, or one of the run's own images.")] = None,
     layer: Annotated[str | None, typer.Option(help="A layer's name, such as 2.0; unless given, the answer is traced.")] = None,
     unit: Annotated[str | None, typer.Option(metavar="C,R,COL", help="Channel, row and column; one number for a vector.")] = None,
     xlsx: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a live workbook instead; with a unit, of what it depends on.")
     ] = None,
+    user: Annotated[str | None, typer.Option(help="Of a run on ratings: whose rating.")] = None,
+    item: Annotated[str | None, typer.Option(help="Of a run on ratings: the rating of what.")] = None,
+    rating: Annotated[float | None, typer.Option(help="What the user gave, for the workbook's error.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the multiplications that made one activation."""
+    """Show the multiplications that made one activation, or one predicted rating."""
     from convscope.records import to_json
     from convscope.show.trace_text import format_trace
     from convscope.train.inspect import trace_run, workbook_of_run
+
+    if (image is None) == (user is None or item is None):
+        raise UsageError("Give --image PATH, or for a run on ratings --user USER and --item ITEM.")
+    if image is None:
+        assert user is not None
+        assert item is not None
+        _trace_rating(run, user, item, rating, xlsx, as_json)
+        return
 
     place = _unit(unit)
     if xlsx:
@@ -284,6 +324,21 @@ def trace(
         _print_json({"schema": 1, "answer": found.answer, **to_json(found.trace)})
     else:
         print(format_trace(found.trace, found.pixels_CHW))
+
+
+def _trace_rating(run: Path, user: str, item: str, rating: float | None, xlsx: Path | None, as_json: bool) -> None:
+    from convscope.records import to_json
+    from convscope.show.ratings_sheet import write_rating_workbook
+    from convscope.train.ratings_predict import load_recommender
+
+    found = load_recommender(run).trace(user, item, rating)
+    if xlsx:
+        write_rating_workbook(found, xlsx)
+        print(xlsx)
+    elif as_json:
+        _print_json({"schema": 1, **to_json(found)})
+    else:
+        print(found)
 
 
 def _unit(text: str | None) -> tuple[int, ...] | None:

@@ -9,6 +9,7 @@ the images, and trains, judges and measures nothing. What a run did not keep is 
     parts       pieces that sections share            inputs      the data
     words       numbers and times in words            machine     the network, settings, how to repeat
     document    the file around the sections          layers      what happened inside the network, from layer_values
+    ratings     the sections of a run on ratings
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from convscope.rundir import RunDir, write_text
-from convscope.show.page import answers, document, inputs, layers, machine, training, verdict
+from convscope.show.page import answers, document, inputs, layers, machine, ratings, training, verdict
 from convscope.show.page.contents import Contents, read
 from convscope.show.page.html import join
 from convscope.show.page.parts import Absent, Section
@@ -28,6 +29,18 @@ SECTIONS = (
     answers.answers,
     answers.mistakes,
     inputs.data,
+    machine.network,
+    machine.settings,
+)
+RATING_SECTIONS = (
+    training.curves,
+    training.epochs,
+    ratings.items,
+    ratings.factors,
+    ratings.surprises,
+    ratings.traced,
+    layers.layers,
+    ratings.data,
     machine.network,
     machine.settings,
 )
@@ -64,7 +77,7 @@ def render(run: RunDir) -> str:
 
 def document_of(contents: Contents) -> str:
     """The page of what was read."""
-    made = [section(contents) for section in SECTIONS]
+    made = [section(contents) for section in (RATING_SECTIONS if contents.is_of_ratings else SECTIONS)]
     present = [part for part in made if isinstance(part, Section)]
     absent = [part.sentence for part in made if isinstance(part, Absent) and part.sentence]
     head = join(verdict.header(contents), verdict.verdict(contents), verdict.overview(contents))

@@ -12,7 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from convscope.diagnose import diagnose
-from convscope.records import DataSummary, EpochRecord, Evaluation, Finding, LayerStats, NetworkSummary, NotChecked, StepRecord
+from convscope.records import (
+    DataSummary,
+    EpochRecord,
+    Evaluation,
+    Finding,
+    LayerStats,
+    NetworkSummary,
+    NotChecked,
+    RatingsEvaluation,
+    StepRecord,
+)
 from convscope.rundir import RunDir
 from convscope.runlog import RunLog
 from convscope.show.page.charts import SEVERITIES
@@ -28,6 +38,7 @@ class Contents:
         verdict: the one word of the diagnosis: what the run kept, else what its log says now; "" when there is nothing to judge.
         findings: cause before consequence.
         not_checked: the rules that could not be applied to the log.
+        ratings: what a network of ratings did; None for images, and while it is not known.
     """
 
     name: str
@@ -41,6 +52,7 @@ class Contents:
     verdict: str = ""
     findings: Sequence[Finding] = ()
     not_checked: Sequence[NotChecked] = ()
+    ratings: RatingsEvaluation | None = None
 
     def setting(self, *path: str) -> Any:
         """A setting by its keys from the outside in, or None when any of them is missing."""
@@ -65,6 +77,11 @@ class Contents:
         return tuple(str(i) for i in range(len(self.evaluation.confusion))) if self.evaluation else ()
 
     @property
+    def is_of_ratings(self) -> bool:
+        """Whether the run predicts ratings instead of classes of images."""
+        return self.ratings is not None or self.setting("data", "kind") == "ratings"
+
+    @property
     def step_count(self) -> int | None:
         """Optimiser steps taken, or None when nothing was logged."""
         return self.steps[-1].last_step + 1 if self.steps else None
@@ -80,7 +97,7 @@ def read(run: RunDir) -> Contents:
     name = str(config.get("name") or run.path.name)
     result = config.get("result")
     said = result.get("verdict") if isinstance(result, dict) else None
-    kept = Contents(name, config, run.data(), run.network(), run.evaluation(), verdict=str(said or ""))
+    kept = Contents(name, config, run.data(), run.network(), run.evaluation(), verdict=str(said or ""), ratings=run.ratings())
     if not run.log.exists():
         return kept
     with RunLog.read(run.log) as log:

@@ -33,8 +33,9 @@ def network(run: Contents) -> Section | Absent:
     if summary is None or not summary.rows:
         return Absent("The network's table is missing: the run kept none.")
     shape = " × ".join(map(str, summary.input_shape))
-    lead = tag("p", tag("b", summary.model), f" on one image of {shape} (channels × rows × columns).")
-    body = join(lead, _layers(summary), more("The work for one image, by every way of counting", _ways(summary)))
+    what = "pair of user and item" if run.is_of_ratings else f"image of {shape} (channels × rows × columns)"
+    lead = tag("p", tag("b", summary.model), f" on one {what}.")
+    body = join(lead, _layers(summary), more("The work for one input, by every way of counting", _ways(summary)))
     return Section("network", "The network", "Network", body)
 
 

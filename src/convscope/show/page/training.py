@@ -16,6 +16,7 @@ from convscope.show.page.words import chosen, count, duration, figure, percent, 
 
 # What schedules move; hyper-parameters that are not here are shown under their own names.
 SCHEDULED = {"lr": "Learning rate", "momentum": "Momentum", "beta1": "Momentum (beta 1)"}
+ABBREVIATIONS = frozenset({"rmse", "mae", "mse"})  # metrics written in capitals
 
 
 def curves(run: Contents) -> Section | Absent:
@@ -112,10 +113,14 @@ def epochs(run: Contents) -> Section | Absent:
                 number(row.seconds, duration(row.seconds)),
             ]
         )
-    head = ["Epoch", "Steps done", "Training loss", "Validation loss", *(name.replace("_", " ").capitalize() for name in metrics), "Time"]
+    head = ["Epoch", "Steps done", "Training loss", "Validation loss", *map(_title, metrics), "Time"]
     return Section(
         "epochs", "Results by epoch", "Epochs", table("Losses and metrics at the end of each epoch", head, rows, numeric=range(len(head)))
     )
+
+
+def _title(metric: str) -> str:
+    return metric.upper() if metric in ABBREVIATIONS else metric.replace("_", " ").capitalize()
 
 
 def _metric(name: str, value: float | None) -> Markup:

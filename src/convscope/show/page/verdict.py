@@ -10,6 +10,7 @@ from typing import Any
 
 from convscope.diagnose import NAMES
 from convscope.records import Evidence, Finding, NotChecked
+from convscope.show.page import ratings
 from convscope.show.page.contents import Contents, causes
 from convscope.show.page.html import Child, Markup, join, number, tag
 from convscope.show.page.layer_values import belongs
@@ -39,6 +40,8 @@ def header(run: Contents) -> Markup:
 
 def result_sentence(run: Contents) -> Markup:
     """What came out of the run, in one sentence."""
+    if run.is_of_ratings:
+        return ratings.result_sentence(run)
     training = (
         ["training took ", number(run.measured("seconds"), duration(run.measured("seconds")))]
         if run.measured("seconds") is not None
@@ -175,6 +178,8 @@ def _evidence(item: Evidence) -> Child:
 
 def overview(run: Contents) -> Markup:
     """The first figures as tiles; those that are not known are left out."""
+    if run.is_of_ratings:
+        return ratings.overview(run)
     judged = run.evaluation
     accuracy = judged.accuracy if judged else run.measured("accuracy")
     balanced = judged.balanced_accuracy if judged else run.measured("balanced_accuracy")
