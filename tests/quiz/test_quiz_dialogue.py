@@ -57,6 +57,17 @@ def test_ctrl_c_and_the_end_of_input_keep_what_was_answered(tmp_path):
         assert "1 question answered." in text
 
 
+def test_ctrl_c_while_computing_stops_that_and_the_answer_counts(tmp_path, monkeypatch):
+    def interrupted(number):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("convscope.quiz.dialogue.demonstrate", interrupted)
+    text, answered = talk(tmp_path / "quiz.json", "skip", "1 1 1/0 0 0/-1 -1 -1", "quit")
+    assert answered == 1
+    assert "Stopped computing. -1 -1 -1 / 0 0 0 / 1 1 1:" in text
+    assert load(tmp_path / "quiz.json").reviews[0]["rating"] == 1
+
+
 def test_nothing_is_due(tmp_path):
     path = tmp_path / "quiz.json"
     for one in questions():

@@ -140,8 +140,12 @@ def _show(asked: Question, grade: Grade, console: Console) -> None:
             f"[{'green' if grade.right else 'red'}]{'Right.' if grade.right else 'Not so.'}[/] {escape(grade.said)}", highlight=False
         )
     waiting = "training small networks, once; the result is kept ..." if needs_training(asked.id) else "running the answer ..."
-    with console.status(waiting):
-        shown = demonstrate(asked.id)
+    try:
+        with console.status(waiting):
+            shown = demonstrate(asked.id)
+    except KeyboardInterrupt:  # the answer was given and counts; another Ctrl-C ends the quiz
+        console.print(f"\nStopped computing. {escape(asked.explanation)}", highlight=False)
+        return
     console.print(f"\n{escape(shown.explanation)}\n", highlight=False)
     console.print(_table(shown))
 
@@ -149,7 +153,7 @@ def _show(asked: Question, grade: Grade, console: Console) -> None:
 def _table(shown: Demonstration) -> Table:
     """What was computed, and below it each wrong answer with what it gave."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="dim", max_width=44)
+    table.add_column(style="dim", max_width=30)
     table.add_column()
     table.add_row(shown.verified, escape(shown.how))
     for name, value in shown.value.items():
