@@ -1,6 +1,6 @@
 """A CSV of ratings, read in pieces into arrays: columns user, item, rating and perhaps timestamp, in, a `RatingTable` out.
 
-Time grows linearly with the rows and memory stays near 40 bytes a row, whatever the file holds: names become numbers as they are read.
+Time and memory grow linearly with the rows, by some 100 bytes a row at the peak: names become numbers as they are read.
 Rows that cannot be used, and second ratings of an item by the same user, are named with their line. Nothing is split here.
 """
 
