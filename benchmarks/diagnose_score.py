@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from diagnose_faults import FAULTS, Case, plan
+from diagnose_rivals import RIVALS
 
 from convscope.diagnose import diagnose
+from convscope.diagnose.view import RunView
 from convscope.records import Verdict
 from diagnose import finished, identity, kept
 
@@ -27,6 +29,7 @@ class Scored:
     accuracy: float
     twin: float
     verdict: Verdict
+    rivals: dict[str, list[str]]
 
     @property
     def harmful(self) -> bool:
@@ -62,8 +65,10 @@ def scored(work: Path, repeats: int, scale: float) -> list[Scored]:
         twin = (done.get((identity(case.twin), False)) or done.get((identity(case.twin), True))) if case.twin else None
         if line is None or "accuracy" not in line or (case.twin and (twin is None or "accuracy" not in twin)):
             continue
-        verdict = diagnose(*kept(work / "records" / f"{line['id']}.json.gz"), scale=scale)
-        results.append(Scored(case, line["accuracy"], twin["accuracy"] if twin else line["accuracy"], verdict))
+        records = kept(work / "records" / f"{line['id']}.json.gz")
+        verdict, view = diagnose(*records, scale=scale), RunView.of(*records)
+        rivals = {name: rival(view) for name, rival in RIVALS.items()}
+        results.append(Scored(case, line["accuracy"], twin["accuracy"] if twin else line["accuracy"], verdict, rivals))
     return results
 
 
@@ -82,6 +87,7 @@ def report(work: Path, repeats: int, scale: float, *, full: bool) -> str:
     lines += [f"controls that did not learn (accuracy below {LEARNED}), not counted as healthy: {len(controls) - len(healthy)}"]
     problems, warnings = (sum(r.verdict.verdict in kinds for r in healthy) for kinds in (("problem",), ("problem", "warning")))
     lines += [f"healthy: problem {share(problems, len(healthy))}; warning or worse {share(warnings, len(healthy))}"]
+    lines += ["", "published rules on the same records:", *(_rival(name, harmful, healthy) for name in RIVALS), ""]
     said = sum(bool(r.names) for r in benign)
     lines += [f"benign plants (not harmful): {len(benign)}, something said in {said}", "", _by_fault(harmful, benign)]
     if full:
@@ -102,6 +108,15 @@ def _summary(name: str, runs: list[Scored]) -> str:
         f"{word} {share(sum(m[at] for m in marks), len(marks))}" for at, word in enumerate(("detected", "strict", "accepted", "top-3"))
     ]
     return f"{name}: " + "; ".join(parts)
+
+
+def _rival(name: str, harmful: list[Scored], healthy: list[Scored]) -> str:
+    found, named = sum(bool(r.rivals[name]) for r in harmful), 0
+    for r in harmful:
+        fault = BY_NAME[r.case.fault]
+        named += bool(set(r.rivals[name][:1]) & (fault.accepted | {fault.name}))
+    alarms = sum(bool(r.rivals[name]) for r in healthy)
+    return f"{name}: detected {share(found, len(harmful))}; accepted {share(named, len(harmful))}; alarms on healthy {share(alarms, len(healthy))}"
 
 
 def _by_fault(harmful: list[Scored], benign: list[Scored]) -> str:

@@ -47,7 +47,7 @@ def test_nan_in_the_images_is_named_before_the_loss() -> None:
 
 def test_the_first_layer_with_an_infinite_value_is_named() -> None:
     losses = falling()[:50] + [math.nan] * 10
-    rows = layers(50) + [layer("1.conv", 50, non_finite=True)]
+    rows = [*layers(50), layer("1.conv", 50, non_finite=True)]
     finding = found(judged(losses=losses, rows=rows), "non_finite")
     assert finding.message == "At step 50 layer 1.conv became infinite or not a number (NaN), and since then the network cannot learn."
     assert finding.fix.change == {"lr": 0.005, "clip": 1.0}

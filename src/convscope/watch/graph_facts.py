@@ -6,7 +6,8 @@ leave a node in the graph. A compiled or checkpointed part is one opaque node: n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,7 +153,8 @@ def _name(node: Any, names: dict[int, str]) -> str:
 
 def _upstream(node: Any) -> tuple[Any, bool, bool, bool]:
     """(the nearest weighted layer reached by linear operations only, whether there is one, whether an activation, whether a max pooling is met)."""
-    stack, seen = [_data_edge(node)], set()
+    stack: list[Any] = [_data_edge(node)]
+    seen: set[Any] = set()
     source, active, pooled = None, False, False
     while stack and len(seen) < MOST_NODES:
         at = stack.pop()
@@ -170,7 +172,7 @@ def _upstream(node: Any) -> tuple[Any, bool, bool, bool]:
     return source, source is not None, active, pooled
 
 
-def fresh_share(weights: dict[str, Tensor]) -> float:
+def fresh_share(weights: Mapping[str, Tensor]) -> float:
     """Share of these weights that look as if just drawn at random: nothing about them or the biases beside them tells of training.
 
     Args:
@@ -202,9 +204,9 @@ def _bias_looks_fresh(bias: Tensor, kernel: Tensor) -> bool:
     """A bias begins as a constant, or, by PyTorch's default, uniform within 1 / sqrt(fan in)."""
     if _constant(bias):
         return True
-    bound, values = kernel[0].numel() ** -0.5, bias.float()
-    spread, error = float(values.square().mean()) ** 0.5, 1.5 / values.numel() ** 0.5
-    return float(values.abs().amax()) <= bound * 1.0001 and abs(spread / (bound / 3**0.5) - 1) < error
+    bound, values = 1 / math.sqrt(kernel[0].numel()), bias.float()
+    spread, error = math.sqrt(float(values.square().mean())), 1.5 / math.sqrt(values.numel())
+    return float(values.abs().amax()) <= bound * 1.0001 and abs(spread * math.sqrt(3) / bound - 1) < error
 
 
 def _looks_fresh(weight: Tensor) -> bool:
@@ -217,12 +219,12 @@ def _looks_fresh(weight: Tensor) -> bool:
     count, std, mean = values.numel(), float(values.std(unbiased=False)), float(values.mean())
     if std == 0:
         return True
-    error = 3 / count**0.5
+    error = 3 / math.sqrt(count)
     kurtosis = float((((values - mean) / std) ** 4).mean())
     if abs(kurtosis - 1.8) < error * 1.5:  # the standard error of a uniform sample's kurtosis is below 0.5 / sqrt(n)
-        return float(values.abs().amax()) <= 3**0.5 * std * (1 + error / 2)
+        return float(values.abs().amax()) <= math.sqrt(3) * std * (1 + error / 2)
     fan_in, fan_out = weight[0].numel(), weight.numel() // weight.shape[1]
-    usual = [(scale / fan) ** 0.5 for scale in (1 / 3, 1.0, 2.0) for fan in (fan_in, fan_out)] + [
+    usual = [math.sqrt(scale / fan) for scale in (1 / 3, 1.0, 2.0) for fan in (fan_in, fan_out)] + [
         (2 / (fan_in + fan_out)) ** 0.5,
         0.01,
         0.02,
@@ -230,7 +232,7 @@ def _looks_fresh(weight: Tensor) -> bool:
         0.1,
         1.0,
     ]
-    return abs(kurtosis - 3.0) < error * 24**0.5 and any(abs(std / scale - 1) < 0.75 * error for scale in usual)
+    return abs(kurtosis - 3.0) < error * math.sqrt(24) and any(abs(std / scale - 1) < 0.75 * error for scale in usual)
 
 
 def first_tensor(output: Any) -> Tensor | None:

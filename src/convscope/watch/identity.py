@@ -36,7 +36,7 @@ def _plan(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Positions of the sampled pixels and their odd factors; no random generator is touched."""
     with torch.inference_mode(mode=False):
         steps = torch.arange(PIXELS, device=device)
-        places = (steps * 0x9E3779B1 % max(size, 1)).unique() if size else steps[:0]
+        places = (steps * 0x9E3779B1 % max(size, 1)).unique() if size else steps[:0]  # type: ignore[no-untyped-call]
         factors = (torch.arange(len(places), device=device) * 2 + 1) * _PRIME
     return places, factors
 

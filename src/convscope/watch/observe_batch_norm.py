@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from convscope.diagnose.observations import scheduled
 from convscope.records import Observation
 from convscope.watch.deferred import Deferred, Numbers
-from convscope.watch.graph_facts import BATCH_NORMS
 
 MOST_LAYERS = 24  # looked at, evenly chosen
-Snapshot = tuple[str, nn.Module, Tensor, Tensor, Tensor]
+BatchNorm = nn.modules.batchnorm._BatchNorm
+Snapshot = tuple[str, BatchNorm, Tensor, Tensor, Tensor]
 
 
 class BatchNormWatch:
@@ -26,7 +26,7 @@ class BatchNormWatch:
 
     def __init__(self, model: nn.Module, deferred: Deferred, emit: Callable[[Observation], None]) -> None:
         self._deferred, self._emit = deferred, emit
-        layers = [(name, m) for name, m in model.named_modules() if isinstance(m, BATCH_NORMS)]
+        layers: list[tuple[str, BatchNorm]] = [(name, m) for name, m in model.named_modules() if isinstance(m, BatchNorm)]
         self._layers = layers[:: -(-len(layers) // MOST_LAYERS) or 1]
         self._values: dict[str, int] = {}
         self._handles: list[Any] = []
@@ -53,10 +53,13 @@ class BatchNormWatch:
         known = {name for name, *_ in before}
         for name, layer, old_mean, old_variance, old_count in before:
             with torch.no_grad():
-                count = layer.num_batches_tracked
+                count, running_mean, running_variance = layer.num_batches_tracked, layer.running_mean, layer.running_var
+                assert (
+                    count is not None and running_mean is not None and running_variance is not None
+                )  # they were there when the pass began
                 share = layer.momentum if layer.momentum is not None else 1.0 / max(1, int(count))
-                mean = (layer.running_mean - (1 - share) * old_mean) / share
-                variance = ((layer.running_var - (1 - share) * old_variance) / share).clamp(min=0)
+                mean = (running_mean - (1 - share) * old_mean) / share
+                variance = ((running_variance - (1 - share) * old_variance) / share).clamp(min=0)
                 gap = ((old_mean - mean).abs() / (variance.sqrt() + layer.eps**0.5)).median()
                 one, two = old_variance + layer.eps, variance + layer.eps
                 ratio = (torch.maximum(one, two) / torch.minimum(one, two)).median()

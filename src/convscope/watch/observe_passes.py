@@ -6,6 +6,7 @@ Receives the beginning and end of each outermost forward pass and the losses in 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -154,7 +155,7 @@ class PassWatch:
             def reached(_: Tensor) -> None:
                 current.backward = True
 
-            tensor.register_hook(reached)
+            tensor.register_hook(reached)  # type: ignore[no-untyped-call]
         elif not torch.is_grad_enabled():
             self._evaluated(current)
 
@@ -207,7 +208,7 @@ class PassWatch:
         if one.hashes is not None:
             self._deferred.add(one.hashes, self.identity.trained)
         for counted in one.answers:
-            self._deferred.add(counted.counts, lambda numbers, classes=counted.classes: self._count_training(numbers, classes))
+            self._deferred.add(counted.counts, functools.partial(self._count_training, counted.classes))
 
     def _evaluated(self, one: Pass) -> None:
         if one.step == 0 and not self._modes.train_passes:
@@ -236,7 +237,7 @@ class PassWatch:
         modes.eval_in_train += 1
         modes.norm_in_train = norms
 
-    def _count_training(self, numbers: Numbers, classes: int) -> None:
+    def _count_training(self, classes: int, numbers: Numbers) -> None:
         self._fit.add(numbers, classes)
         labels = numbers[4 + classes :]
         if sum(labels):

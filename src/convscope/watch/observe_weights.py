@@ -6,7 +6,7 @@ weights at the scheduled steps only, and one small parameter's gradient at each 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,8 +114,8 @@ class WeightWatch:
                 self._emit(Observation(step, "gradient_carry", carry.name, {**numbers}))
         if self._checked or self._ungraded:
             streaks = {"checked": self._checked, "still": self._still, "ungraded": self._ungraded}
-            counts = {**streaks, **self._last, "still_layers": self._still_layers, "passes": self._passes}
-            self._emit(Observation(step, "updates", "", {**counts}))
+            names: dict[str, float | int | str | bool | None] = {"still_layers": self._still_layers, "passes": self._passes}
+            self._emit(Observation(step, "updates", "", {**streaks, **self._last, **names}))
 
     def close(self) -> None:
         """Take every hook off again."""
@@ -167,7 +167,7 @@ class WeightWatch:
             if carry.armed and len(carry.looks) < MOST_LOOKS:
                 carry.looks.append(False if parameter.grad is None else (parameter.grad.detach() != 0).any())
 
-        self._handles.append(parameter.register_hook(before_accumulation))
+        self._handles.append(parameter.register_hook(before_accumulation))  # type: ignore[no-untyped-call]
 
     # ------------------------------------------------------------ do the weights move?
 
@@ -237,7 +237,7 @@ class WeightWatch:
         return receive
 
 
-def _head(parameters: dict[str, Tensor]) -> str:
+def _head(parameters: Mapping[str, Tensor]) -> str:
     """Name of the last matrix-like parameter: the head's weight in a network written in order."""
     matrices = [name for name, p in parameters.items() if p.ndim >= 2]
     return matrices[-1] if matrices else ""
