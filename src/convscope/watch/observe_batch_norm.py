@@ -54,9 +54,9 @@ class BatchNormWatch:
         for name, layer, old_mean, old_variance, old_count in before:
             with torch.no_grad():
                 count, running_mean, running_variance = layer.num_batches_tracked, layer.running_mean, layer.running_var
-                assert (
-                    count is not None and running_mean is not None and running_variance is not None
-                )  # they were there when the pass began
+                assert count is not None
+                assert running_mean is not None
+                assert running_variance is not None
                 share = layer.momentum if layer.momentum is not None else 1.0 / max(1, int(count))
                 mean = (running_mean - (1 - share) * old_mean) / share
                 variance = ((running_variance - (1 - share) * old_variance) / share).clamp(min=0)
