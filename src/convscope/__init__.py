@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from convscope.arithmetic import summary as summary
     from convscope.data import DataLoaders as DataLoaders
     from convscope.data import load_data as load_data
+    from convscope.data import load_ratings as load_ratings
     from convscope.errors import ConvscopeError as ConvscopeError
+    from convscope.nn import dot_product as dot_product
+    from convscope.nn import rating_net as rating_net
     from convscope.nn import simple_cnn as simple_cnn
     from convscope.nn import small_resnet as small_resnet
     from convscope.tracing import trace as trace
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from convscope.train.callback import CancelFit as CancelFit
     from convscope.train.callbacks import EarlyStopping as EarlyStopping
     from convscope.train.learner import Learner as Learner
+    from convscope.train.ratings_predict import recommender as recommender
     from convscope.train.recorder import Recorder as Recorder
     from convscope.watch import Watcher as Watcher
 
@@ -48,8 +52,12 @@ _HOMES = {
     "Watcher": "convscope.watch",
     "conv2d_as_matrix": "convscope.arithmetic",
     "kernels": "convscope.arithmetic",
+    "dot_product": "convscope.nn",
     "load_data": "convscope.data",
+    "load_ratings": "convscope.data",
+    "rating_net": "convscope.nn",
     "receptive_field": "convscope.arithmetic",
+    "recommender": "convscope.train.ratings_predict",
     "simple_cnn": "convscope.nn",
     "small_resnet": "convscope.nn",
     "summary": "convscope.arithmetic",

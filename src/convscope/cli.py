@@ -268,6 +268,23 @@ def summary(
 
 
 @app.command()
+def watch(
+    command: Annotated[list[str], typer.Argument(metavar="-- python script.py ARGS...", help="The script to run, behind two dashes.")],
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the verdict to FILE as one JSON object.")] = None,
+    every: Annotated[int, typer.Option(help="Record layers at every so manieth step.")] = 1,
+    fail_on: Annotated[
+        Literal["note", "warning", "problem"] | None, typer.Option(help="Exit with 3 when a finding is at least that severe.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The folder that holds runs.")] = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="The run's name; unless given, the script's.")] = None,
+) -> None:
+    """Run any PyTorch script, unchanged, and watch what it trains."""
+    from convscope.watch.bootstrap import run_watched
+
+    raise typer.Exit(run_watched(command, every=every, out=out, name=name, json_file=json_file, fail_on=fail_on))
+
+
+@app.command()
 def diagnose(
     run: RunArgument,
     ignore: Annotated[list[str] | None, typer.Option(metavar="RULE", help="Leave a rule out; may be given again.")] = None,

@@ -1,15 +1,15 @@
 """Watching a training loop from outside: every layer, every step, at almost no cost.
 
-    watcher.py      Watcher, the public face
-    recording.py    the hooks, and when a step begins and ends
-    layers.py       which modules are watched, under which names
-    stats.py        tensors to numbers, as pure functions
-    buffer.py       one layer's outputs, collected over a few steps
-    parameters.py   gradients and updates
-    functional.py   activations called as functions
-    backward.py     what backward was called on, when no loss function was seen
-    hyper.py        an optimiser's hyper-parameters
-    observe.py      what diagnosis needs besides (with observe_*.py, loss_spy.py, graph_facts.py, identity.py, deferred.py)
+watcher.py      Watcher, the public face
+recording.py    the hooks, and when a step begins and ends
+layers.py       which modules are watched, under which names
+stats.py        tensors to numbers, as pure functions
+buffers.py      one layer's outputs, collected over a few steps
+parameters.py   gradients and updates
+functional.py   activations called as functions
+backward.py     what backward was called on, when no loss function was seen
+hyper.py        an optimiser's hyper-parameters
+observe.py      what diagnosis needs besides (with observe_*.py, loss_spy.py, graph_facts.py, identity.py, deferred.py)
 """
 
 from __future__ import annotations
