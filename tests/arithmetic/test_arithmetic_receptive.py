@@ -18,7 +18,7 @@ from convscope.errors import ModelError, TraceError, UnknownNameError, UsageErro
 from convscope.nn import simple_cnn, small_resnet
 from convscope.records import Box
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "trace"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tracing"))
 from traced_architectures import ARCHITECTURES, build
 
 ACTIVATIONS = {

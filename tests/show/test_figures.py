@@ -26,7 +26,12 @@ def test_statistics_are_drawn_against_the_training_step():
 
 
 def test_every_count_is_in_the_picture_negative_and_tiny_values_too():
-    records = [layer(0, first=-250, counts=(7,)), layer(1, first=0, counts=(3,)), layer(2, first=250, counts=(4,)), layer(3, first=1, counts=(6,))]
+    records = [
+        layer(0, first=-250, counts=(7,)),
+        layer(1, first=0, counts=(3,)),
+        layer(2, first=250, counts=(4,)),
+        layer(3, first=1, counts=(6,)),
+    ]
     counts, rows = figures._image(records)
     assert counts.sum() == 20
     assert counts[0, rows.index(-250)] == 7

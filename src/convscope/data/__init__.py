@@ -9,4 +9,15 @@ from convscope.data.ratings import RatingLoaders, load_ratings
 from convscope.data.ratings_table import holds_ratings
 from convscope.data.report import sample_image
 
-__all__ = ["Augment", "BatchLoader", "DataLoaders", "Preprocess", "RatingLoaders", "Split", "holds_ratings", "load_data", "load_ratings", "sample_image"]
+__all__ = [
+    "Augment",
+    "BatchLoader",
+    "DataLoaders",
+    "Preprocess",
+    "RatingLoaders",
+    "Split",
+    "holds_ratings",
+    "load_data",
+    "load_ratings",
+    "sample_image",
+]

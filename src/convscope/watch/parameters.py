@@ -21,7 +21,9 @@ from convscope.watch.stats import STRIDE_OF_STARTS, dense
 
 Array = NDArray[numpy.float64]
 SAMPLE = 2048  # elements of a parameter whose update is looked at in one step
-UNSCALED = -6  # a gradient that shrank by a power of two of at least 64 between backward and step was unscaled (mixed precision), not clipped
+UNSCALED = (
+    -6
+)  # a gradient that shrank by a power of two of at least 64 between backward and step was unscaled (mixed precision), not clipped
 
 
 @dataclass(slots=True)
