@@ -1,29 +1,18 @@
-"""What tests of several packages share: the programs outside Python that some of them drive."""
+"""What tests of several packages share."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+from programs import program
 
 
 def pytest_configure() -> None:
     """One thread for each test process: on two cores, threads that wait for each other would make both many times slower."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-
-def program(*names: str, package: str) -> str:
-    """The path of the first program that is installed; without one the test is skipped, or fails where CI=true promises one."""
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    if found is None:
-        message = f"{names[0]} is not installed; `apt-get install {package}` brings it."
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return found
 
 
 # Not for the session: while it lives, the main thread has an event loop, in which asyncio.run refuses to work.

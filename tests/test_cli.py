@@ -9,11 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_data import write_folder
 
 from convscope.cli import main
-
-sys.path.insert(0, str(Path(__file__).parent / "train"))
-from small_data import write_folder
 
 
 def convscope(*words: object, cwd: Path, limit_bytes: int | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,8 +1,5 @@
 """Receptive fields against the support of real gradients, unit by unit, and the chapter's sizes."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,15 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from traced_architectures import ARCHITECTURES, build
 
 from convscope.arithmetic.execution import execute
 from convscope.arithmetic.receptive import PixelEdges, boxes_at, field_of, receptive_field
 from convscope.errors import ModelError, TraceError, UnknownNameError, UsageError
 from convscope.nn import simple_cnn, small_resnet
 from convscope.records import Box
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tracing"))
-from traced_architectures import ARCHITECTURES, build
 
 ACTIVATIONS = {
     *(F.relu, F.leaky_relu, F.gelu, F.silu, F.elu, F.prelu, torch.prelu, F.hardtanh, F.relu6, F.hardswish),

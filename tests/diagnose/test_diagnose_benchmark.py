@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-
 from diagnose_faults import FAULTS, HEALTHY, plan
 from diagnose_programs import Settings, build
 from diagnose_score import wilson

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from programs import program
 
-from conftest import program
 from convscope.errors import RunError
 from convscope.nn import dot_product
 from convscope.show.ratings_sheet import write_rating_workbook

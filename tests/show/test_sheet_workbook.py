@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from programs import program
 from torch import nn
 
-from conftest import program
 from convscope.errors import RunError, TraceError, UnknownNameError, UsageError
 from convscope.nn import simple_cnn, small_resnet
 from convscope.tracing import workbook
