@@ -84,7 +84,7 @@ def test_box_of_every_unit_is_the_gradients_support(name):
     assert checked > 100
 
 
-@pytest.mark.parametrize("name", ["vgg", "branching", "residual"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_box_contains_the_real_support(name):
     model, image = build(name, torch.float64)
     network = execute(model, image)
