@@ -235,3 +235,39 @@ def test_a_full_disk_is_told_and_earlier_work_stays(place):
     assert (place / "runs" / "first" / "weights.safetensors").exists()
     config = json.loads((place / "runs" / "full" / "config.json").read_text())
     assert config["status"] == "failed"
+
+
+def run_main(monkeypatch, capsys, place, *words):
+    """The command line in this process, from the folder `place`; what it printed on stdout."""
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "argv", ["convscope", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    told = capsys.readouterr()
+    assert end.value.code == 0, told.err
+    return told.out
+
+
+def test_trace_adds_up_to_the_networks_own_value(place, monkeypatch, capsys):
+    words = ("trace", "runs/first", "--image", "valid:0", "--layer", "1.0", "--unit", "0,2,2")
+    found = json.loads(run_main(monkeypatch, capsys, place, *words, "--json"))
+    assert (found["layer"], found["unit"], found["answer"] in ("across", "down")) == ("1.0", [0, 2, 2], True)
+    assert sum(term["product"] for term in found["terms"]) + found["bias"] == pytest.approx(found["value"], abs=1e-6 * found["magnitude"])
+    assert found["receptive_field"] == {"top": 4, "left": 4, "bottom": 12, "right": 12}
+    assert "it can see rows 4 to 12 and columns 4 to 12 of the image" in run_main(monkeypatch, capsys, place, *words)
+    assert run_main(monkeypatch, capsys, place, *words, "--xlsx", "unit.xlsx") == "unit.xlsx\n"
+    assert (place / "unit.xlsx").stat().st_size > 5000
+
+
+def test_diagnose_says_what_a_saved_run_shows(place, monkeypatch, capsys):
+    verdict = json.loads(run_main(monkeypatch, capsys, place, "diagnose", "runs/first", "--json"))
+    assert (verdict["schema"], verdict["verdict"], verdict["steps"]) == (1, "too_early", 12)
+    assert {"findings", "not_checked"} <= set(verdict)
+    text = run_main(monkeypatch, capsys, place, "diagnose", "runs/first")
+    assert text.startswith("It is too early to say (12 steps).\n")
+
+
+def test_compare_writes_one_page(place, monkeypatch, capsys):
+    (line,) = run_main(monkeypatch, capsys, place, "compare", "runs/first", "runs/first", "--out", "both.html").splitlines()
+    assert Path(line).name == "both.html"
+    assert "first" in (place / "both.html").read_text(encoding="utf-8")
