@@ -31,7 +31,6 @@ PICKLES = (
     b"\x80\x03",
     b"\x80\x04",
     b"\x80\x05",
-    b"\x80\x05",
 )  # torch.save writes a zip archive, or a bare pickle
 
 
