@@ -118,10 +118,10 @@ def finished(work: Path) -> dict[tuple[str, bool], dict[str, Any]]:
     return {(line["id"], line["watched"]): line for line in lines if "error" not in line}
 
 
-def tasks(work: Path, repeats: int) -> Iterator[tuple[str, Settings, str, bool]]:
+def tasks(work: Path, repeats: int, first_seed: int) -> Iterator[tuple[str, Settings, str, bool]]:
     """What is still to be run: each case, and its twin right after it."""
     done = set(finished(work))
-    for case in plan(repeats):
+    for case in plan(repeats, first_seed):
         wanted = [(case.key, case.settings, True)] + ([(f"twin of {case.key}", case.twin, False)] if case.twin else [])
         for key, settings, watch in wanted:
             if (identity(settings), watch) not in done and not (not watch and (identity(settings), True) in done):
@@ -129,10 +129,10 @@ def tasks(work: Path, repeats: int) -> Iterator[tuple[str, Settings, str, bool]]
                 yield key, settings, str(work), watch
 
 
-def run(work: Path, repeats: int, minutes: float, most: int, workers: int = WORKERS) -> None:
+def run(work: Path, repeats: int, first_seed: int, minutes: float, most: int, workers: int = WORKERS) -> None:
     """Run what is missing."""
     work.mkdir(parents=True, exist_ok=True)
-    ends, todo = time.monotonic() + 60 * minutes, list(tasks(work, repeats))[:most]
+    ends, todo = time.monotonic() + 60 * minutes, list(tasks(work, repeats, first_seed))[:most]
     print(f"{len(todo)} runs to do; {platform.machine()}, Python {platform.python_version()}")
     with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=60) as pool, (work / "runs.jsonl").open("a") as out:
         for at, line in enumerate(pool.imap_unordered(one_run, todo), 1):
@@ -150,6 +150,7 @@ def main() -> None:
     parser.add_argument("what", choices=["run", "score", "repair"])
     parser.add_argument("--work", type=Path, required=True, help="folder for records and results, outside of the repository")
     parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--first-seed", type=int, default=0, help="0: the runs that rules are tuned on; 2: the held-out runs")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--most", type=int, default=1_000_000, help="run at most so many")
     parser.add_argument("--workers", type=int, default=WORKERS)
@@ -159,13 +160,13 @@ def main() -> None:
     if arguments.what == "repair":
         from diagnose_repair import repair
 
-        print(repair(arguments.work, arguments.repeats, arguments.most, arguments.minutes))
+        print(repair(arguments.work, arguments.repeats, arguments.first_seed, arguments.most, arguments.minutes))
     elif arguments.what == "run":
-        run(arguments.work, arguments.repeats, arguments.minutes, arguments.most, arguments.workers)
+        run(arguments.work, arguments.repeats, arguments.first_seed, arguments.minutes, arguments.most, arguments.workers)
     else:
         from diagnose_score import report
 
-        print(report(arguments.work, arguments.repeats, arguments.scale, full=arguments.list))
+        print(report(arguments.work, arguments.repeats, arguments.first_seed, arguments.scale, full=arguments.list))
 
 
 if __name__ == "__main__":

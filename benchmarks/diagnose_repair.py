@@ -65,14 +65,14 @@ def first_change(run: Scored) -> dict[str, Any] | None:
     return next((f.fix.change for f in run.verdict.findings if f.severity != "note" and f.cause is None and f.fix.change), None)
 
 
-def repair(work: Path, repeats: int, most: int, minutes: float) -> str:
+def repair(work: Path, repeats: int, first_seed: int, most: int, minutes: float) -> str:
     """Train the repaired runs that are missing, and report."""
     from diagnose import identity, one_run
 
     path, draw, ends = work / "repairs.jsonl", random.Random(5), time.monotonic() + 60 * minutes
     done = {line["id"]: line["accuracy"] for line in map(json.loads, path.read_text().splitlines())} if path.exists() else {}
     closed: dict[str, list[float]] = {"suggested": [], "random": []}
-    runs = [run for run in scored(work, repeats, 1.0) if run.harmful and first_change(run)][:most]
+    runs = [run for run in scored(work, repeats, first_seed, 1.0) if run.harmful and first_change(run)][:most]
     with path.open("a") as out:
         for run in runs:
             change = first_change(run) or {}

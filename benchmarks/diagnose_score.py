@@ -57,10 +57,10 @@ def share(hits: int, count: int) -> str:
     return f"{hits}/{count} = {100 * hits / max(count, 1):.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def scored(work: Path, repeats: int, scale: float) -> list[Scored]:
+def scored(work: Path, repeats: int, first_seed: int, scale: float) -> list[Scored]:
     """Every finished run with a finished twin, judged anew from its records."""
     done, results = finished(work), []
-    for case in plan(repeats):
+    for case in plan(repeats, first_seed):
         line = done.get((identity(case.settings), True))
         twin = (done.get((identity(case.twin), False)) or done.get((identity(case.twin), True))) if case.twin else None
         if line is None or "accuracy" not in line or (case.twin and (twin is None or "accuracy" not in twin)):
@@ -72,9 +72,9 @@ def scored(work: Path, repeats: int, scale: float) -> list[Scored]:
     return results
 
 
-def report(work: Path, repeats: int, scale: float, *, full: bool) -> str:
+def report(work: Path, repeats: int, first_seed: int, scale: float, *, full: bool) -> str:
     """The whole table as text."""
-    runs = scored(work, repeats, scale)
+    runs = scored(work, repeats, first_seed, scale)
     harmful = [r for r in runs if r.harmful]
     controls = [r for r in runs if r.case.fault == "healthy"]
     healthy = [r for r in controls if r.accuracy >= LEARNED or r.case.strength == "smoke"]
