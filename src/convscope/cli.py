@@ -404,6 +404,19 @@ def export(
 
 
 @app.command()
+def lab(
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="A run to open, finished or not; or a folder that holds runs.")] = None,
+    port: Annotated[int, typer.Option(help="Where to listen on this machine; 0 takes a free port.")] = 8765,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
+    out: Annotated[Path, typer.Option(help="The folder that holds runs.")] = Path("runs"),
+) -> None:
+    """Open the lab: a local web page to train, look inside, trace and learn."""
+    from convscope.lab import run_lab
+
+    run_lab(run, out=out, port=port, browser=browser)
+
+
+@app.command()
 def quiz(
     check: Annotated[bool, typer.Option("--check", help="Run all answers and the wrong ones, without asking.")] = False,
     as_json: Json = False,
