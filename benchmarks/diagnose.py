@@ -40,6 +40,8 @@ def identity(settings: Settings) -> str:
     values = dataclasses.asdict(settings)
     if not values["class_weights"]:
         del values["class_weights"]
+    if values["pretrained"] and values["held"] != "all":
+        values["pretrained"] = "whole"  # the first version trained only the held part beforehand
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
