@@ -59,6 +59,44 @@ def test_every_layer_at_every_step_with_its_name_kind_and_numbers():
             assert record.near_zero_count == int((output.abs() <= 0.05).sum())
 
 
+def test_a_network_of_many_layers_is_recorded_like_one_of_few():
+    torch.manual_seed(0)
+    model, outputs = nn.Sequential(*(nn.Conv2d(1 if place == 0 else 4, 4, 1) for place in range(40)), nn.Flatten(), nn.Linear(256, 3)), {}
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda _, __, output, name=name: outputs.setdefault(name, []).append(output.detach().clone()))
+    with Watcher(model) as watch:
+        train(model, 5)
+    assert len(watch.layers()) == 41
+    for name, records in watch.layers().items():
+        assert [record.first_step for record in records] == [0, 1, 2, 3, 4]
+        for record, output in zip(records, outputs[name], strict=True):
+            assert record.count == output.numel()
+            assert record.mean == pytest.approx(float(output.double().mean()), abs=1e-6)
+
+
+def test_a_layer_whose_channels_become_more_keeps_what_was_positive_before():
+    class Growing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shared, self.scale = nn.ReLU(), nn.Parameter(torch.ones(()))
+
+        def forward(self, few, many):
+            return self.scale * (self.shared(few).sum() + self.shared(many).sum())
+
+    model = Growing()
+    few, many = torch.full((64, 3, 2, 2), 1.0), torch.full((64, 20, 2, 2), -1.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Watcher(model) as watch:
+        for step in range(40):
+            loss = model(few, many) if step < 20 else model(many, few)
+            loss.backward()
+            optimizer.step()
+    looked_at = [record for records in watch.layers().values() for record in records if record.positive_samples]
+    assert any(record.positive for record in looked_at)
+    assert all(int.from_bytes(record.positive, "little") in (0, 0b111) for record in looked_at)
+    assert any(int.from_bytes(record.positive, "little") == 0b111 for record in looked_at)
+
+
 def test_steps_hold_loss_hyper_parameters_and_the_gradient_norm():
     model, kept = network(), []
     with Watcher(model) as watch:

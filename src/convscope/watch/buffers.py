@@ -71,7 +71,7 @@ class Buffers:
         self._plans.append(None)
         if len(self._names) > len(self._sums):
             self._sums, self._seen, self._looked_at = (
-                numpy.concatenate([old, old * 0]) for old in (self._sums, self._seen, self._looked_at)
+                numpy.concatenate([old, numpy.zeros_like(old)]) for old in (self._sums, self._seen, self._looked_at)
             )
         return len(self._names) - 1
 
@@ -203,8 +203,9 @@ class Buffers:
         for layer, row, maximum, images in self._masks:
             channels = maximum.numel()
             packed = numpy.packbits((maximum > 0).cpu().numpy(), bitorder="little")
-            if layer not in masks or masks[layer].shape[1] < len(packed):
-                masks[layer] = numpy.zeros((self.rows, len(packed)), dtype=numpy.uint8)
+            mask = masks.get(layer, numpy.zeros((self.rows, 0), dtype=numpy.uint8))
+            missing = max(0, len(packed) - mask.shape[1])  # a shared layer may have more channels than before
+            masks[layer] = numpy.pad(mask, ((0, 0), (0, missing)))
             masks[layer][row, : len(packed)] |= packed
             rows["channels"][layer, row] = channels
             rows["positive_samples"][layer, row] += images
