@@ -224,14 +224,15 @@ class WeightWatch:
                 rows = weight.detach()[:16].flatten(1)[:, :256].float()
                 scale = rows.abs().amax()
                 equal = ((rows[1:] - rows[:1]).abs().amax(1) <= 1e-4 * scale).float().mean()
-                writer = self._filter_writer(step, name.rpartition(".")[0] or name, filters=rows.shape[0], inputs=weight.shape[1])
-                self._deferred.add(torch.stack([equal, rows.sum(), scale]), writer)
+                sizes = {"filters": rows.shape[0], "inputs": weight.shape[1], "fan_in": weight[0].numel()}
+                writer = self._filter_writer(step, name.rpartition(".")[0] or name, sizes)
+                self._deferred.add(torch.stack([equal, rows.sum(), scale, rows.square().mean().sqrt()]), writer)
 
-    def _filter_writer(self, step: int, layer: str, *, filters: int, inputs: int) -> Callable[[Numbers], None]:
+    def _filter_writer(self, step: int, layer: str, sizes: Mapping[str, int]) -> Callable[[Numbers], None]:
         def receive(numbers: Numbers) -> None:
             first = self._filter_sums.setdefault(layer, (numbers[1], numbers[2]))
             moved = first != (numbers[1], numbers[2])
-            seen = {"identical": numbers[0], "filters": filters, "inputs": inputs, "largest": numbers[2], "still_moving": moved}
+            seen = {"identical": numbers[0], **sizes, "largest": numbers[2], "rms": numbers[3], "still_moving": moved}
             self._emit(Observation(step, "filters", layer, {**seen}))
 
         return receive
