@@ -6,6 +6,8 @@ Receives records or arrays; merges neighbours, joins, cuts, and turns into bytes
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 import struct
 from collections.abc import Sequence
@@ -171,6 +173,27 @@ class LayerColumns:
         except (struct.error, TypeError) as error:
             raise ValueError(f"a block of {len(content)} bytes is not what the log writes") from error
         return cls(layer, kind, near_zero, rows, first, counts.reshape(count, bins).astype(numpy.int64), masks.reshape(count, mask))
+
+
+def merged_ranks(parts: Sequence[LayerColumns]) -> LayerColumns:
+    """One layer's records of several ranks of a distributed run, those of the same steps merged.
+
+    Args:
+        parts: at least one; each rank's records are single steps, in order.
+
+    Returns:
+        One record for each step that any rank has; `records` and `parameter_records` count steps, not ranks.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    joined = functools.reduce(LayerColumns.joined, parts)
+    order = numpy.argsort(joined.rows["first_step"], kind="stable")
+    ordered = dataclasses.replace(joined, rows=joined.rows[order], bins=joined.bins[order], masks=joined.masks[order])
+    starts = numpy.flatnonzero(numpy.diff(ordered.rows["first_step"], prepend=-1))
+    merged = ordered._merged(starts)
+    for name in ("records", "parameter_records"):
+        merged.rows[name] = numpy.maximum.reduceat(ordered.rows[name], starts)
+    return merged
 
 
 def _trimmed(first: int, counts: Array) -> Histogram:

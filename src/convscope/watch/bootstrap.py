@@ -4,6 +4,10 @@
 the network by itself: the outermost module whose parameters an optimiser holds, at its first training pass. The script's output and exit code are
 passed through; everything of ours goes to stderr. This is the one file that replaces a method of another library's class
 (`torch.optim.Optimizer.__init__`, to learn of optimisers), because nothing else tells which modules are trained before the first step.
+
+Several processes: `convscope watch -- torchrun --nproc_per_node 2 script.py` and `torchrun --nproc_per_node 2 -m convscope watch -- python script.py`
+both write one run with the statistics of all ranks (ranks.py). Processes that the script itself starts (loader workers, multiprocessing.spawn)
+are left alone.
 """
 
 from __future__ import annotations
@@ -76,6 +80,8 @@ def run_watched(
         settings = {"every": every, "out": str(Path(out).resolve()), "name": name, "folder": folder, "command": command}
         path = os.pathsep.join([str(SITE), *filter(None, [os.environ.get("PYTHONPATH")])])
         code = _run(command, {**os.environ, SETTINGS: json.dumps(settings), "PYTHONPATH": path})
+        if _rank() > 0:  # started once for each rank: the first one concludes
+            return code
         found = Path(folder, "run")
         run = RunDir(Path(found.read_text(encoding="utf-8"))) if found.exists() else None
     verdict = _conclude(run)
@@ -87,6 +93,11 @@ def run_watched(
     if code == 0 and fail_on is not None and max(worst, default=-1) >= SEVERITIES.index(fail_on):
         return FAILED_ON_FINDING
     return code
+
+
+def _rank() -> int:
+    """The place of this process among those of a distributed run, as launchers tell it; 0 for a single process."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def _run(command: list[str], environment: dict[str, str]) -> int:
@@ -185,16 +196,17 @@ class _Attached:
             _say(f"the training could not be watched: {type(error).__name__}: {error}")
 
     def _start(self, models: dict[str, nn.Module], module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        from convscope.watch.layers import unwrapped
         from convscope.watch.watcher import Watcher
 
         log = None
-        if int(os.environ.get("RANK", "0")) == 0:
+        if _rank() == 0:
             run = create_run(self._settings["out"], self._settings["name"], _stem(self._settings["command"]))
             run.write_config(
                 {
                     "kind": "watch",
                     "command": self._settings["command"],
-                    "model": ", ".join(type(model).__name__ for model in models.values()),
+                    "model": ", ".join(type(unwrapped(model)).__name__ for model in models.values()),
                     "every": self._settings["every"],
                     "versions": {"convscope": VERSION, "python": platform.python_version()},
                 }
@@ -207,6 +219,8 @@ class _Attached:
     def _finish(self) -> None:
         if self._watcher is not None and os.getpid() == self._process:
             self._watcher.stop()
+            if _rank() > 0:
+                return
             for note in self._watcher.notes:
                 _say(note)
             self._watcher.log.close()

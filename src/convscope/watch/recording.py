@@ -34,6 +34,7 @@ from convscope.watch.layers import Layer, is_compiled_in_place, is_opaque, param
 from convscope.watch.loss_spy import LossCall, LossSpy
 from convscope.watch.observe import Observer
 from convscope.watch.parameters import ParameterWatch
+from convscope.watch.ranks import Alone, Sink, is_distributed, sink_for
 
 ROWS = 16  # steps in the buffers; what they hold is read together, which is cheaper
 ROWS_ON_DEVICE = 64  # the same on an accelerator, where reading waits for the device
@@ -93,6 +94,7 @@ class Recording:
     ) -> None:
         self.step, self.epoch = first_step, _unknown
         self._models, self._log, self._every = dict(models), log, every
+        self._sink: Sink = Alone(log)
         self._layers, self.notes = watched_layers(models, wanted)
         self._hooks, self._spy = Capture(), LossSpy(self._loss_called)
         self._functions = FunctionCalls(self._take)
@@ -117,6 +119,7 @@ class Recording:
 
     def open(self) -> None:
         """Attach every hook."""
+        self._sink = sink_for(self._log, [layer.name for layer in self._layers], self.notes.append)
         for layer in self._layers:
             self._hooks.add(layer.module.register_forward_hook(self._layer_hook(layer)))
         for name, model in self._models.items():
@@ -135,6 +138,8 @@ class Recording:
         with self._careful("the end"):
             self._end_step()
             self.drain()
+        with self._careful("The end"):
+            self._sink.close()
         for observer in self._observers.values():
             with self._careful("the end"):
                 observer.flush()
@@ -262,7 +267,10 @@ class Recording:
     def _after_backward(self, call: Callable[[], None]) -> None:
         torch.autograd.Variable._execution_engine.queue_callback(call)
 
-    def _gradients_complete(self) -> None:
+    def _gradients_complete(self, averaged: bool = False) -> None:
+        if not averaged and is_distributed():  # they are averaged over the ranks by a call that stands behind this one in the queue
+            self._after_backward(lambda: self._gradients_complete(True))
+            return
         with self._careful("A gradient"):
             if self._now is not None and self._now.row is not None:
                 self._parameter_watch().gradients_complete()
@@ -336,11 +344,10 @@ class Recording:
         if self._now is not None:
             self._now.row = None
         norms, figures = self._parameters.drain(self._buffers.rows) if self._parameters is not None else (None, {})
-        for columns in self._buffers.drain(figures):
-            self._log.columns(columns)
+        records = []
         for step in self._done:
             norm = float(norms[step.row]) if step.row is not None and norms is not None else math.nan
-            self._log.step(
+            records.append(
                 StepRecord(
                     step.number,
                     step.number,
@@ -352,6 +359,7 @@ class Recording:
                 )
             )
         self._done, self._used, self._drained_at = [], 0, time.monotonic()
+        self._sink.write(self._buffers.drain(figures), records, self.step)
 
 
 def _unknown() -> float:

@@ -23,6 +23,7 @@ from convscope.runlog import RunLog
 from convscope.show import figures
 from convscope.version import VERSION
 from convscope.watch.layers import unwrapped
+from convscope.watch.ranks import is_main
 from convscope.watch.recording import Recording
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class Watcher:
         near_zero: |x| at most this counts as near zero.
         log: where records go; None keeps them in memory, in bounded space.
         first_step: optimiser steps taken before, when training goes on.
+
+    In a distributed run every rank opens a Watcher of its own, after `init_process_group`. Rank 0's then holds the statistics of all ranks
+    together; the others' hold their own share.
 
     Raises:
         UsageError: `model` is no network, or has nothing to watch; `every` is below 1.
@@ -214,13 +218,15 @@ class Watcher:
             path: the directory; when it exists, a number is added to the name.
 
         Returns:
-            The directory, whose `.path` says where it is.
+            The directory, whose `.path` says where it is; in a distributed run rank 0 alone writes it.
 
         Raises:
             UsageError: the last part of the path cannot name a folder.
             RunError: it cannot be written.
         """
         path = Path(path)
+        if not is_main():
+            return RunDir(path)
         run = create_run(path.parent, path.name, path.name)
         self._read_now()
         self.log.copy_to(run.log)
