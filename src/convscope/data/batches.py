@@ -6,17 +6,18 @@ and on however many processes. It opens no image file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from convscope import seeds
 from convscope.data.augment import Augment, warp
+from convscope.data.epochs import Batch, EpochLoader, Share
 from convscope.data.preprocess import Preprocess
 from convscope.errors import UsageError
 
@@ -68,8 +69,8 @@ class Split:
         return tuple(torch.bincount(self.labels_N, minlength=classes).tolist())
 
 
-class BatchLoader:
-    """Batches of one split.
+class BatchLoader(EpochLoader):
+    """Batches of the images of one split.
 
     Args:
         split: its images and labels.
@@ -92,22 +93,10 @@ class BatchLoader:
         augment: Augment | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.split, self.preprocess = split, preprocess
-        self.batch_size, self.shuffle = batch_size, shuffle
-        self.seed, self.augment = seed, augment
-        self.count, self.drop_last = len(split), shuffle and len(split) >= batch_size
+        super().__init__(len(split), batch_size=batch_size, shuffle=shuffle, seed=seed)
+        self.split, self.preprocess, self.augment = split, preprocess, augment
         self.device = torch.device(device)
-        self._epoch = 0
         self._resident, self._rows_N = _resident(split, self.device)
-
-    def __len__(self) -> int:
-        """Batches of an epoch."""
-        return self.count // self.batch_size if self.drop_last else -(-self.count // self.batch_size)
-
-    def __iter__(self) -> Iterator[tuple[Float[Tensor, "N C H W"], Int64[Tensor, " N"]]]:
-        """The batches of the next epoch: 0 at the first call, then 1."""
-        epoch, self._epoch = self._epoch, self._epoch + 1
-        return self.batches(epoch)
 
     def to(self, device: torch.device | str) -> BatchLoader:
         """The same batches on another device."""
@@ -121,43 +110,21 @@ class BatchLoader:
             device=device,
         )
 
-    def batches(
-        self, epoch: int, first_step: int = 0, rank: int = 0, world: int = 1
-    ) -> Iterator[tuple[Float[Tensor, "N C H W"], Int64[Tensor, " N"]]]:
-        """The batches of one epoch, a function of the seed and these arguments alone.
-
-        Args:
-            epoch: counted from 0.
-            first_step: the batch of the epoch to begin with, for a resume in its middle.
-            rank: which process this is, counted from 0; each gets its contiguous share of every batch.
-            world: how many processes there are.
-
-        Yields:
-            Normalised float32 images (N, C, H, W) and int64 labels (N), on the device.
-
-        Example:
-            >>> images_NCHW, labels_N = next(loader.batches(epoch=0))
-        """
+    def gatherer(self, epoch: int) -> Callable[[Share], Batch]:
+        """Rows of the pixels, augmented and normalised, and their labels."""
         order_N = self.order(epoch)
         labels_N = self.split.labels_N[order_N]
         rows_N = order_N if self._rows_N is None else self._rows_N[order_N]
         aspect = self.preprocess.width / self.preprocess.height
-        for step in range(first_step, len(self)):
-            start, stop = step * self.batch_size, min((step + 1) * self.batch_size, self.count)
-            size = stop - start
-            first, last = rank * size // world, (rank + 1) * size // world
-            mine = slice(start + first, start + last)
-            images_NCHW = self._gather(rows_N[mine])
-            if self.augment and first < last:  # of a last small batch, some process may get nothing
-                maps_N23 = self.augment.maps(size, seeds.generator(self.seed, "augment", epoch, step), aspect)[first:last]
-                images_NCHW = warp(images_NCHW.float(), maps_N23.to(self.device, non_blocking=True))
-            yield self.preprocess.normalise(images_NCHW), labels_N[mine].to(self.device, non_blocking=True)
 
-    def order(self, epoch: int) -> Int64[Tensor, " N"]:
-        """The order of the images in an epoch."""
-        if not self.shuffle:
-            return torch.arange(self.count)
-        return torch.randperm(self.count, generator=seeds.generator(self.seed, "order", epoch))
+        def gather(share: Share) -> Batch:
+            images_NCHW = self._gather(rows_N[share.rows])
+            if self.augment and len(images_NCHW):  # of a last small batch, some process may get nothing
+                maps_N23 = self.augment.maps(share.size, seeds.generator(self.seed, "augment", epoch, share.step), aspect)[share.mine]
+                images_NCHW = warp(images_NCHW.float(), maps_N23.to(self.device, non_blocking=True))
+            return self.preprocess.normalise(images_NCHW), labels_N[share.rows].to(self.device, non_blocking=True)
+
+        return gather
 
     def _gather(self, rows_N: Int64[Tensor, " N"]) -> UInt8[Tensor, "N C H W"]:
         if self._resident.device.type == self.device.type:  # types, because "cuda" and "cuda:0" are not equal

@@ -6,7 +6,7 @@ and no bias, so that it is judged by the other side and the mean alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from jaxtyping import Float32, Int32
 from torch import Tensor
 
 from convscope import seeds
+from convscope.data.epochs import Batch, EpochLoader, Share
 from convscope.data.ratings_table import RatingTable, SkippedRow, read_ratings
 from convscope.errors import DataError, UsageError
 
@@ -30,8 +31,8 @@ UNKNOWN = 0  # the number of every user or item without a training rating
 Range = tuple[float, float]
 
 
-class RatingLoader:
-    """Batches of one split, gathered by index from tensors in memory.
+class RatingLoader(EpochLoader):
+    """Batches of the ratings of one split, taken from tensors in memory.
 
     Args:
         pairs_N2: number of the user and of the item of each rating.
@@ -44,19 +45,8 @@ class RatingLoader:
     def __init__(
         self, pairs_N2: Int32[Tensor, "N 2"], ratings_N: Float32[Tensor, " N"], *, batch_size: int, shuffle: bool = False, seed: int = 0
     ) -> None:
+        super().__init__(len(ratings_N), batch_size=batch_size, shuffle=shuffle, seed=seed)
         self.pairs_N2, self.ratings_N = pairs_N2, ratings_N
-        self.batch_size, self.shuffle, self.seed = batch_size, shuffle, seed
-        self.count, self.drop_last = len(ratings_N), shuffle and len(ratings_N) >= batch_size
-        self._epoch = 0
-
-    def __len__(self) -> int:
-        """Batches of an epoch."""
-        return self.count // self.batch_size if self.drop_last else -(-self.count // self.batch_size)
-
-    def __iter__(self) -> Iterator[tuple[Int32[Tensor, "N 2"], Float32[Tensor, " N"]]]:
-        """The batches of the next epoch: 0 at the first call, then 1."""
-        epoch, self._epoch = self._epoch, self._epoch + 1
-        return self.batches(epoch)
 
     def to(self, device: torch.device | str) -> RatingLoader:
         """The same batches on another device."""
@@ -64,29 +54,13 @@ class RatingLoader:
             self.pairs_N2.to(device), self.ratings_N.to(device), batch_size=self.batch_size, shuffle=self.shuffle, seed=self.seed
         )
 
-    def batches(
-        self, epoch: int, first_step: int = 0, rank: int = 0, world: int = 1
-    ) -> Iterator[tuple[Int32[Tensor, "N 2"], Float32[Tensor, " N"]]]:
-        """The batches of one epoch, a function of the seed and these arguments alone.
-
-        Args:
-            epoch: counted from 0.
-            first_step: the batch of the epoch to begin with, for a resume in its middle.
-            rank: which process this is, counted from 0; each gets its contiguous share of every batch.
-            world: how many processes there are.
-
-        Yields:
-            Numbers of users and items (N, 2), and ratings (N).
-        """
+    def gatherer(self, epoch: int) -> Callable[[Share], Batch]:
+        """Rows in the epoch's order, which is applied once: a batch is then a view."""
         pairs_N2, ratings_N = self.pairs_N2, self.ratings_N
         if self.shuffle:
-            order_N = torch.randperm(self.count, generator=seeds.generator(self.seed, "order", epoch)).to(pairs_N2.device)
-            pairs_N2, ratings_N = pairs_N2[order_N], ratings_N[order_N]  # once an epoch; a batch is then a view
-        for step in range(first_step, len(self)):
-            start, stop = step * self.batch_size, min((step + 1) * self.batch_size, self.count)
-            size = stop - start
-            mine = slice(start + rank * size // world, start + (rank + 1) * size // world)
-            yield pairs_N2[mine], ratings_N[mine]
+            order_N = self.order(epoch).to(pairs_N2.device)
+            pairs_N2, ratings_N = pairs_N2[order_N], ratings_N[order_N]
+        return lambda share: (pairs_N2[share.rows], ratings_N[share.rows])
 
 
 @dataclass(frozen=True, slots=True)
