@@ -1,6 +1,6 @@
 """The SQLite file under a run's log: its tables, and records turned into rows and back. No torch.
 
-Receives records (records.py) and columns of them (columns.py) and gives them back; numbers keep every bit, NaN is NULL.
+Receives records (records) and columns of them (columns.py) and gives them back; numbers keep every bit, NaN is NULL.
 What is kept is decided in runlog.py. Layers are kept as blocks of rows, because a row of its own for each layer and step would cost more than
 measuring it; everything else can be read with any SQLite tool.
 

@@ -1,6 +1,6 @@
 """Matplotlib figures of a training: loss, schedules, the learning-rate finder, the confusion matrix.
 
-Receives records (records.py), returns the Axes that it drew on, so that a caller can go on drawing. It reads no file, needs no torch and
+Receives records (records), returns the Axes that it drew on, so that a caller can go on drawing. It reads no file, needs no torch and
 no display, and shows nothing by itself. The page has charts of its own (show/page/charts.py) of the same records.
 """
 

@@ -1,6 +1,6 @@
 """Matplotlib figures of what happened inside the layers: statistics, histograms over time, dead units, update ratios.
 
-Receives LayerStats (records.py), returns the Axes that it drew on. It reads no file, needs no torch and no display, and shows nothing by itself.
+Receives LayerStats (records), returns the Axes that it drew on. It reads no file, needs no torch and no display, and shows nothing by itself.
 """
 
 from __future__ import annotations

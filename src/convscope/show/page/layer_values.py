@@ -109,7 +109,7 @@ def banded(histogram: Histogram, below: int, above: int, join: int) -> list[int]
     """A histogram's counts in the rows of the picture, from the most negative to the most positive.
 
     Args:
-        histogram: of the fixed bins of records.py.
+        histogram: of the fixed bins of records.
         below: rows of negative values.
         above: rows of positive values; the middle row is between them.
         join: bins in a row.

@@ -1,0 +1,80 @@
+"""What the rules of diagnosis need beyond statistics, and what they say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Severity = Literal["note", "warning", "problem"]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One thing seen from outside that statistics do not carry.
+
+    Attributes:
+        step: the optimiser step at which it was seen (the number of steps taken before it).
+        kind: a name listed in `convscope.diagnose`, such as "gradient_not_cleared".
+        subject: the layer, parameter or data set that it is about; "" for the whole run.
+        numbers: named values.
+    """
+
+    step: int
+    kind: str
+    subject: str = ""
+    numbers: dict[str, float | int | str | bool | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One measured number behind a finding: its name in words, value and unit ("" for a plain number)."""
+
+    name: str
+    value: float | int | str | None
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """What to do: a sentence, and settings to change by machine (names of `convscope train`'s settings), or None."""
+
+    text: str
+    change: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One diagnosis. `cause` is the name of the finding that this one follows from."""
+
+    name: str
+    severity: Severity
+    where: str
+    step: int
+    message: str
+    fix: Fix
+    evidence: tuple[Evidence, ...] = ()
+    source: str = ""
+    cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotChecked:
+    """A rule that could not be applied, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The findings of a run, cause before consequence, and what was not checked.
+
+    Attributes:
+        verdict: "healthy", "note", "warning", "problem" (the worst severity) or "too_early".
+        steps: optimiser steps seen.
+    """
+
+    verdict: Literal["healthy", "note", "warning", "problem", "too_early"]
+    steps: int
+    findings: tuple[Finding, ...] = ()
+    not_checked: tuple[NotChecked, ...] = ()
