@@ -88,7 +88,10 @@ def train(
     ] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 5,
     batch_size: Annotated[int | None, typer.Option(help="Images a step; unless given, 512, or fewer for small data.")] = None,
-    lr: Annotated[str, typer.Option(metavar="auto|FLOAT", help="Highest learning rate of 1cycle; auto asks the finder.")] = "auto",
+    lr: Annotated[str, typer.Option(metavar="auto|FLOAT", help="Highest learning rate; auto asks the finder.")] = "auto",
+    schedule: Annotated[
+        Literal["one_cycle", "cosine", "constant"], typer.Option(help="What the rate does: rise and fall, fall, or stay.")
+    ] = "one_cycle",
     seed: Annotated[int, typer.Option(help="Every random choice comes from it.")] = 0,
     image_size: Annotated[int | None, typer.Option(help="Pixels a side; unless given, the data's median, at most 224.")] = None,
     valid_pct: Annotated[float, typer.Option(help="Share held out for validation where the data has no split of its own.")] = 0.2,
@@ -100,6 +103,9 @@ def train(
     strict: Annotated[bool, typer.Option("--strict", help="Stop at files that cannot be read instead of leaving them out.")] = False,
     init: Annotated[
         str | None, typer.Option(help="How weights are drawn, such as kaiming_normal; unless given, the network's own way.")
+    ] = None,
+    norm: Annotated[
+        bool | None, typer.Option("--norm/--no-norm", help="Batch norms in simple_cnn; unless given, the network's own way.")
     ] = None,
     init_from: Annotated[Path | None, typer.Option(metavar="RUN|FILE", help="Start from the weights of another run.")] = None,
     freeze_body: Annotated[bool, typer.Option("--freeze-body", help="With --init-from: train the last layer only.")] = False,
@@ -151,6 +157,8 @@ def train(
         accumulate=accumulate,
         watch=watch,
         ignore=tuple(ignore or ()),
+        schedule=schedule,
+        norm=norm,
     )
     from convscope.train.runs import resume_run, train_run
 

@@ -28,9 +28,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
+
 from convscope.errors import RunError, UsageError
 from convscope.records import DataSummary, Evaluation, NetworkSummary, RatingsEvaluation, dump, from_json
 
+SAME_BEGIN = 2.0  # seconds that two readings of a process's beginning may differ, as some systems count from a clock that is set
 R = TypeVar("R")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # safe on every file system, and never a hidden or parent folder
 
@@ -60,6 +63,11 @@ class RunDir:
     def log(self) -> Path:
         """The run's log."""
         return self.path / "log.sqlite"
+
+    @property
+    def stop_request(self) -> Path:
+        """A file that asks the process which trains this run to save and end, as Ctrl-C does; whoever makes it need not be in its terminal."""
+        return self.path / "stop"
 
     @property
     def results(self) -> Path:
@@ -202,6 +210,20 @@ def create_run(out: str | Path, name: str | None, stem: str) -> RunDir:
             except FileExistsError:  # another process was faster
                 number += 1
                 path = out / f"{stem}-{number + 1:03d}"
+
+
+def this_process() -> dict[str, Any]:
+    """What config.json keeps of the process that trains: its number and when it began, as numbers are used again."""
+    return {"pid": os.getpid(), "began": psutil.Process().create_time()}
+
+
+def is_alive(process: object) -> bool:
+    """Whether the process that `this_process` described still runs on this machine."""
+    try:
+        assert isinstance(process, dict)
+        return bool(abs(psutil.Process(process["pid"]).create_time() - process["began"]) < SAME_BEGIN)
+    except (psutil.Error, AssertionError, KeyError, TypeError, ValueError, OverflowError):
+        return False
 
 
 @contextlib.contextmanager

@@ -90,15 +90,23 @@ def field_of(network: Network, layer: str, unit: Sequence[int]) -> ReceptiveFiel
 
 
 class PixelEdges:
-    """The edges of the pixels that each unit of an executed network depends on, computed for an operation when it is asked for, once."""
+    """The edges of the pixels that each unit of an executed network depends on, computed for an operation when it is asked for, once.
 
-    def __init__(self, network: Network) -> None:
-        image = network.nodes[0]
+    Args:
+        network: the executed graph.
+        start: an operation that stands in place of the image, so that rows and columns are of its map, whatever its channels; what came
+            before it is taken to depend on none of it. None is the image.
+    """
+
+    def __init__(self, network: Network, start: Node | None = None) -> None:
+        image = network.nodes[0] if start is None else start
         height, width = image.shape[-2:]
         rows, columns = (np.broadcast_to(axis, (height, width)) for axis in (np.arange(height)[:, None], np.arange(width)))
         self._nodes = network.by_name
         self._everything = np.array([0, 0, 1 - height, 1 - width])
-        self._found = {image.name: (np.stack([rows, columns, -rows, -columns])[:, None, None], list[str]())}
+        earlier = network.nodes[: network.nodes.index(image)]
+        self._found = {node.name: (np.full((4, *[1] * node.values.ndim), NOTHING), list[str]()) for node in earlier}
+        self._found[image.name] = (np.stack([rows, columns, -rows, -columns])[:, None, None], list[str]())
 
     def of(self, node: Node) -> tuple[Array, list[str]]:
         """The edges of one operation's units.

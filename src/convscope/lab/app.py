@@ -1,120 +1,172 @@
-"""The lab's application: routes wired to what answers them, behind the guard.
+"""The lab's application: routes wired to what answers them (api.py), in worker threads, behind the guard.
 
-Receives a `Lab` (which runs, which one is open, the session's token); returns an ASGI application. It serves its own files and plotly's script
-from the installed packages, so that no request leaves the machine.
+Receives a `Lab`; returns an ASGI application. Whatever needs torch runs in one thread at a time, because PyTorch's state belongs to the process;
+what reads files runs in a few. The event loop itself only passes bytes on, so that a page is answered while a network computes.
 """
 
 from __future__ import annotations
 
-import html
-import mimetypes
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
+import functools
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
+import anyio
 import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Mount, Route
-from starlette.types import ASGIApp
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, ExceptionHandler
 
-from convscope.errors import ConvscopeError
-from convscope.lab.exchange import Refused, answer, error_answer
-from convscope.lab.runs import RunsFolder, detail_of
+from convscope.errors import ConvscopeError, RunError, UnknownNameError
+from convscope.lab import live, questions
+from convscope.lab.api import Api, Ask, Lab
+from convscope.lab.exchange import Refused, answer, body_of, error_answer
 from convscope.lab.security import Guard
-from convscope.version import VERSION
 
-STATIC = Path(str(resources.files("convscope.lab") / "static"))
-SHARED = {"page.css": Path(str(resources.files("convscope.show.page") / "static" / "page.css"))}  # the look of a run's own page
+MOST_STREAMS = 24  # runs followed at once; each page follows one
+READERS = 6  # files read at once
+WARM_AFTER = 1.5  # seconds after the first page, when it has been drawn: importing torch would hold it up
 
-
-@dataclass(frozen=True, slots=True)
-class Lab:
-    """One session of the lab.
-
-    Attributes:
-        runs: the folder of runs.
-        opened: the run that was named on the command line, or None.
-        port: where it listens; token: of the session.
-    """
-
-    runs: RunsFolder
-    opened: str | None
-    port: int
-    token: str
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def create_app(lab: Lab) -> ASGIApp:
     """The whole application."""
-
-    async def index(request: Request) -> Response:
-        page = (STATIC / "index.html").read_text(encoding="utf-8")
-        return Response(page.replace("__TOKEN__", html.escape(lab.token)), media_type="text/html", headers={"cache-control": "no-store"})
-
-    async def state(request: Request) -> Response:
-        return answer(
-            {
-                "version": VERSION,
-                "data": ["mnist"],
-                "models": ["simple_cnn", "small_resnet"],
-                "training": None,
-                "opened": lab.opened,
-                "runs_folder": str(lab.runs.path),
-            }
-        )
-
-    async def all_runs(request: Request) -> Response:
-        return answer({"runs": await anyio.to_thread.run_sync(lab.runs.rows)})
-
-    async def one_run(request: Request) -> Response:
-        run = lab.runs.find(request.path_params["run"])
-        return answer(await anyio.to_thread.run_sync(detail_of, run))
-
+    api = Api(lab)
+    torch, readers = anyio.CapacityLimiter(1), anyio.CapacityLimiter(READERS)
+    reading, computing = functools.partial(_threaded, limiter=readers), functools.partial(_threaded, limiter=torch)
     routes = [
-        Route("/", index),
-        Route("/plotly.min.js", plotly),
-        Route("/static/{path:path}", static),
-        Mount("/api", routes=[Route("/state", state), Route("/runs", all_runs), Route("/runs/{run}", one_run)]),
+        Route("/", _warming(reading(api.index), api)),
+        Route("/static/{path:path}", reading(api.file)),
+        Route("/api/state", reading(api.state)),
+        Route("/api/runs", reading(api.runs)),
+        Route("/api/runs/{run}", reading(api.run)),
+        Route("/api/runs/{run}/live", _live(api, readers)),
+        Route("/api/train", reading(api.train), methods=["POST"]),
+        Route("/api/runs/{run}/stop", reading(api.stop), methods=["POST"]),
+        Route("/api/runs/{run}/resume", reading(api.resume), methods=["POST"]),
+        Route("/api/runs/{run}/images", computing(api.images)),
+        Route("/api/runs/{run}/inside", computing(api.inside), methods=["POST"]),
+        Route("/api/runs/{run}/kernels/{layer}", computing(api.kernels_of)),
+        Route("/api/runs/{run}/trace", computing(api.trace), methods=["POST"]),
+        Route("/api/runs/{run}/workbook", computing(api.workbook), methods=["POST"]),
+        Route("/api/kernels", computing(api.kernels)),
+        Route("/api/kernel", computing(api.kernel), methods=["POST"]),
+        Route("/api/kernel/pixel", computing(api.kernel_pixel), methods=["POST"]),
+        Route("/api/compare", reading(api.compare)),
+        Route("/api/questions", reading(api.questions)),
+        Route("/api/questions/{number:int}", reading(api.question)),
+        Route("/api/questions/{number:int}/answer", computing(api.answer), methods=["POST"]),
+        Route("/api/questions/{number:int}/rate", reading(api.rate), methods=["POST"]),
+        Route("/api/questions/{number:int}/demonstration", _trained(computing(api.demonstration), readers)),
     ]
-    app = Starlette(routes=routes, exception_handlers={Refused: _refused, ConvscopeError: _failed, HTTPException: _http, Exception: _unexpected})
-    return Guard(app, lab.port, lab.token)
+    handlers: dict[Any, ExceptionHandler] = {
+        Refused: _refused,
+        ConvscopeError: _failed,
+        HTTPException: _http,
+        ClientDisconnect: _gone,
+        Exception: _unexpected,
+    }
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), lab.port, lab.token)
 
 
-Handler = Callable[[Request], Awaitable[Response]]
+# ---------------------------------------------------------------- endpoints
 
 
-async def static(request: Request) -> Response:
-    """A file of the page."""
-    asked = request.path_params["path"]
-    path = SHARED.get(asked) or (STATIC / asked).resolve()
-    if not (asked in SHARED or path.is_relative_to(STATIC.resolve())) or not path.is_file():
-        raise Refused(404, "There is no such file.")
-    kind = "text/javascript" if path.suffix == ".js" else mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return Response(await anyio.to_thread.run_sync(path.read_bytes), media_type=kind, headers={"cache-control": "no-cache"})
+def _threaded(work: Callable[[Ask], Any], limiter: anyio.CapacityLimiter) -> Endpoint:
+    """An endpoint that works in a thread, where its answer is turned into bytes, too."""
+
+    def answered(ask: Ask) -> Response:
+        value = work(ask)
+        return value if isinstance(value, Response) else answer(value)
+
+    async def endpoint(request: Request) -> Response:
+        fields = await body_of(request) if request.method == "POST" else {}
+        ask = Ask(request.path_params, request.query_params, fields, request.headers.get("if-none-match"))
+        return await anyio.to_thread.run_sync(answered, ask, limiter=limiter)
+
+    return endpoint
 
 
-async def plotly(request: Request) -> Response:
-    """Plotly's script, from the installed package."""
-    content = await anyio.to_thread.run_sync((resources.files("plotly") / "package_data" / "plotly.min.js").read_bytes)
-    return Response(content, media_type="text/javascript", headers={"cache-control": "max-age=86400"})
+def _warming(endpoint: Endpoint, api: Api) -> Endpoint:
+    """The page's endpoint: after its first answer torch is imported, so that the first click finds it there."""
+    timer = threading.Timer(WARM_AFTER, api.warm)
+    timer.daemon = True  # ends with the lab, also in the middle of it
+
+    async def warming(request: Request) -> Response:
+        response = await endpoint(request)
+        if timer.ident is None:
+            timer.start()
+        return response
+
+    return warming
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+def _trained(endpoint: Endpoint, readers: anyio.CapacityLimiter) -> Endpoint:
+    """A demonstration's endpoint: its trainings, if it needs any, run in another process first."""
+
+    async def trained(request: Request) -> Response:
+        number = request.path_params["number"]
+        if await anyio.to_thread.run_sync(questions.untrained, number, limiter=readers):
+            await anyio.to_thread.run_sync(questions.train_for, number)
+        return await endpoint(request)
+
+    return trained
+
+
+def _live(api: Api, readers: anyio.CapacityLimiter) -> Endpoint:
+    """The endpoint that follows a run."""
+    streams = anyio.CapacityLimiter(MOST_STREAMS)
+
+    async def follow(follower: live.Follower) -> AsyncIterator[bytes]:
+        try:
+            streams.acquire_on_behalf_of_nowait(follower)
+        except anyio.WouldBlock:
+            yield live.encoded("busy", {"message": f"{MOST_STREAMS} pages follow runs already. Close some."})
+            return
+        try:
+            async for part in live.events(follower, readers):
+                yield part
+        finally:
+            streams.release_on_behalf_of(follower)
+
+    async def endpoint(request: Request) -> Response:
+        name = request.path_params["run"]
+        find = functools.partial(api.lab.runs.find_if_there, name)
+        if await anyio.to_thread.run_sync(find, limiter=readers) is None:
+            api.jobs.fate(name)
+        if streams.available_tokens < 1:
+            raise Refused(503, f"{MOST_STREAMS} pages follow runs already.", "Close pages of the lab that you do not need.")
+        follower = live.Follower(find, functools.partial(api.jobs.fate, name))
+        return StreamingResponse(follow(follower), media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+    return endpoint
+
+
+# ---------------------------------------------------------------- errors
+
+
+async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     return error_answer(error.status, error.message, error.hint)
 
 
-async def _failed(request: Request, error: Exception) -> Response:
-    return error_answer(400, str(error))
+async def _failed(_: Request, error: Exception) -> Response:
+    """What the library refuses is told in its own words."""
+    return error_answer(404 if isinstance(error, UnknownNameError | RunError) else 400, str(error))
 
 
-async def _http(request: Request, error: Exception) -> Response:
+async def _http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return error_answer(error.status_code, error.detail)
+    return error_answer(error.status_code, f"{error.detail}.")
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
+async def _gone(_: Request, __: Exception) -> Response:
+    return error_answer(400, "The request ended before its body did.")
+
+
+async def _unexpected(_: Request, __: Exception) -> Response:
     return error_answer(500, "Something unexpected went wrong in convscope itself.", "The terminal that runs the lab shows where.")

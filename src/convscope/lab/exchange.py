@@ -121,7 +121,11 @@ def number(fields: Fields, name: str, least: float, most: float, default: float 
 def text(fields: Fields, name: str, most: int, default: str | None = None) -> str:
     """A string of bounded length without control characters other than line ends."""
     value = fields.get(name, default)
-    if not isinstance(value, str) or len(value) > most or any(ord(c) < 32 and c not in "\n\r\t" or 0xD800 <= ord(c) < 0xE000 for c in value):
+    if (
+        not isinstance(value, str)
+        or len(value) > most
+        or any((ord(c) < 32 and c not in "\n\r\t") or 0xD800 <= ord(c) < 0xE000 for c in value)
+    ):
         refuse(name, value, f"text of at most {most:,} characters")
     return value
 
@@ -150,9 +154,9 @@ def part(fields: Fields, name: str) -> Fields:
     return value
 
 
-def query_whole(request: Request, name: str, least: int, most: int, default: int) -> int:
+def query_whole(query: Mapping[str, str], name: str, least: int, most: int, default: int) -> int:
     """A whole number of the address's query."""
-    given = request.query_params.get(name)
+    given = query.get(name)
     if given is None:
         return default
     if not given.isascii() or not given.isdigit() or len(given) > 9 or not least <= int(given) <= most:

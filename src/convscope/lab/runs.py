@@ -6,21 +6,28 @@ Run names come from the browser, so that each is looked up among the folder's ow
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from convscope.diagnose import diagnose_log, verdict_to_json
-from convscope.errors import ConvscopeError, RunError
+from convscope.errors import ConvscopeError
 from convscope.lab.exchange import Refused
 from convscope.records import to_json
-from convscope.rundir import NAME, RunDir, open_run
+from convscope.rundir import NAME, RunDir, is_alive, open_run
 from convscope.runlog import RunLog
 
-State = Literal["running", "finished", "stopped", "failed", "broken"]
-ENDED: dict[str, State] = {"finished": "finished", "interrupted": "stopped", "failed": "failed"}  # what config.json says of a run that ended
-SILENT_SECONDS = 120.0  # after which a run whose process is unknown is taken for dead; a log is flushed every half second, a checkpoint each 30
+State = Literal["starting", "running", "finished", "stopped", "failed", "broken"]
+ENDED: dict[str, State] = {
+    "finished": "finished",
+    "interrupted": "stopped",
+    "failed": "failed",
+}  # what config.json says of a run that ended
+SILENT_SECONDS = 60.0  # after which a watched script that wrote nothing is taken for ended; it writes every half second
+REPEATED = (
+    *("data", "model", "epochs", "batch_size", "lr", "init", "schedule", "seed", "weight_decay", "clip_norm", "augment", "label_smoothing"),
+)  # settings that the lab's form has besides "norm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +46,21 @@ class RunsFolder:
             raise Refused(404, f"There is no run {name!r} in {self.path}.", "Choose one of the list.")
         return open_run(self.path / name)
 
+    def find_if_there(self, name: str) -> RunDir | None:
+        """A run by its name, or None."""
+        try:
+            return self.find(name)
+        except (Refused, ConvscopeError):
+            return None
+
     def names(self) -> list[str]:
         """The names of all runs, the newest first."""
         try:
-            found = [entry for entry in os.scandir(self.path) if NAME.fullmatch(entry.name) and entry.is_dir()]
+            entries = [entry.name for entry in os.scandir(self.path) if NAME.fullmatch(entry.name)]
         except OSError:
             return []
-        runs = [(config.stat().st_mtime, entry.name) for entry in found if (config := Path(entry.path) / "config.json").is_file()]
-        return [name for _, name in sorted(runs, reverse=True)]
+        found = [(stat.st_mtime, name) for name in entries if (stat := _stat(self.path / name / "config.json"))]
+        return [name for _, name in sorted(found, reverse=True)]
 
     def rows(self) -> list[dict[str, Any]]:
         """One line for each run; a run that cannot be read is listed as broken, with the reason."""
@@ -54,10 +68,9 @@ class RunsFolder:
 
     def _row(self, name: str) -> dict[str, Any]:
         try:
-            run = self.find(name)
-            return row_of(run)
+            return row_of(self.find(name))
         except (ConvscopeError, Refused, KeyError, TypeError, AttributeError) as error:
-            return {"run": name, "state": "broken", "message": f"{error}", "can_inspect": False}
+            return {"run": name, "state": "broken", "message": f"{error}", "can_inspect": False, "stoppable": False}
 
     def _leaves(self, name: str) -> bool:
         return (self.path / name).resolve().parent != self.path.resolve()
@@ -66,15 +79,16 @@ class RunsFolder:
 def row_of(run: RunDir) -> dict[str, Any]:
     """What the list of runs shows of one."""
     config = run.read_config()
+    state = state_of(run, config)
     result = config.get("result") or {}
     epochs = len(run.results.read_text(encoding="utf-8").splitlines()) - 1 if run.results.is_file() else 0
     return {
         "run": run.path.name,
-        "state": state_of(run, config),
+        "state": state,
         "message": config.get("message"),
         "command": config.get("command"),
         "data": _get(config, "data", "source"),
-        "model": _get(config, "model", "name"),
+        "model": _get(config, "model", "name") or config.get("model"),
         "accuracy": result.get("accuracy"),
         "epochs_done": result.get("epochs", max(epochs, 0)),
         "epochs": _get(config, "train", "epochs"),
@@ -82,6 +96,7 @@ def row_of(run: RunDir) -> dict[str, Any]:
         "created": config.get("created"),
         "verdict": result.get("verdict"),
         "can_inspect": run.weights.is_file() and "classes" in config,
+        "stoppable": state == "running" and config.get("command") == "train",
     }
 
 
@@ -94,11 +109,14 @@ def detail_of(run: RunDir) -> dict[str, Any]:
     config = run.read_config()
     network, data, evaluation = run.network(), run.data(), run.evaluation()
     rows = network.rows if network else ()
-    with RunLog.read(run.log) as log:
-        epochs, verdict = log.epochs(), verdict_to_json(diagnose_log(log))
+    epochs, verdict = [], None
+    if run.log.is_file():
+        with RunLog.read(run.log) as log:
+            epochs, verdict = log.epochs(), verdict_to_json(diagnose_log(log))
     return {
         **row_of(run),
         "config": config,
+        "settings": settings_of(config),
         "classes": config.get("classes", []),
         "image": list(data.image_shape) if data else list(network.input_shape) if network else None,
         "layers": [{"name": row.name, "kind": row.kind, "shape": list(row.output_shape), "parameters": row.parameters} for row in rows],
@@ -109,24 +127,38 @@ def detail_of(run: RunDir) -> dict[str, Any]:
 
 
 def state_of(run: RunDir, config: dict[str, Any]) -> State:
-    """How far a run is: what config.json says, and for a run that says it is running, whether its process still is."""
+    """How far a run is: what config.json says, and for one that says it is running, whether its process still is.
+
+    A script under `convscope watch` says nothing; its log is in write-ahead mode until it ends.
+    """
     status = config.get("status")
     if status in ENDED:
         return ENDED[status]
-    if status != "running":  # made by Learner.save or `convscope watch`, which write when all is done
-        return "finished"
-    return "running" if is_alive(run, config) else "broken"
+    if status == "running":
+        return "running" if is_alive(config.get("process")) else "broken"
+    found = _stat(run.log.with_name(run.log.name + "-wal"))
+    return "running" if found and time.time() - found.st_mtime < SILENT_SECONDS else "finished"
 
 
-def is_alive(run: RunDir, config: dict[str, Any]) -> bool:
-    """Whether somebody still writes this run."""
-    return datetime.now(UTC).timestamp() - last_sign(run) < SILENT_SECONDS
+def changed_at(run: RunDir) -> tuple[tuple[int, int], ...]:
+    """When the files that a run writes as it goes were last written, in nanoseconds, and their sizes: differs when there is something new."""
+    files = (run.log, run.log.with_name(run.log.name + "-wal"), run.config)
+    return tuple((found.st_mtime_ns, found.st_size) for file in files if (found := _stat(file)))
 
 
-def last_sign(run: RunDir) -> float:
-    """When the newest of the files that a run writes as it goes was written, in seconds since 1970."""
-    files = (run.log, run.log.with_name(run.log.name + "-wal"), run.config, run.checkpoint / "state.json")
-    return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
+def _stat(file: Path) -> os.stat_result | None:
+    try:
+        return file.stat()
+    except OSError:
+        return None
+
+
+def settings_of(config: dict[str, Any]) -> dict[str, Any] | None:
+    """What POST /api/train takes to repeat a run; None for one that the lab cannot start."""
+    settings = config.get("settings")
+    if config.get("command") != "train" or not isinstance(settings, dict):
+        return None
+    return {**{name: settings[name] for name in REPEATED if name in settings}, "norm": settings.get("norm") is not False}
 
 
 def _get(config: dict[str, Any], outer: str, inner: str) -> Any:

@@ -18,7 +18,7 @@ from convscope.lab.exchange import Refused, error_answer
 TOKEN_HEADER = b"x-convscope-token"
 LARGEST_BODY = 16 * 2**20  # bytes; a photograph of 12 MB as base64
 CONTENT_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "font-src 'self'; manifest-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 HEADERS = [

@@ -10,7 +10,8 @@ from pathlib import Path
 import uvicorn
 
 from convscope.errors import UsageError
-from convscope.lab.app import Lab, create_app
+from convscope.lab.api import Lab
+from convscope.lab.app import create_app
 from convscope.lab.runs import RunsFolder
 from convscope.lab.security import new_token
 
@@ -35,7 +36,9 @@ def run_lab(run: Path | None = None, *, out: Path = Path("runs"), port: int = 87
     print(f"The lab is at {url} (Ctrl-C ends it).", file=sys.stderr)
     if browser:
         webbrowser.open(url)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on", access_log=False, server_header=False, timeout_graceful_shutdown=2))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", lifespan="on", access_log=False, server_header=False, timeout_graceful_shutdown=2)
+    )
     server.run(sockets=[listener])
 
 
@@ -47,7 +50,9 @@ def _place(run: Path | None, out: Path) -> tuple[Path, str | None]:
         return path.parent, path.name
     if run.is_dir():
         return run.absolute(), None
-    raise UsageError(f"There is no run {run}. Give a run directory, such as runs/mnist-001, a folder that holds runs, or nothing for the folder runs.")
+    raise UsageError(
+        f"There is no run {run}. Give a run directory, such as runs/mnist-001, a folder that holds runs, or nothing for the folder runs."
+    )
 
 
 def _listen(port: int) -> socket.socket:

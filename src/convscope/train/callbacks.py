@@ -108,10 +108,11 @@ class StopOnInterrupt(Callback):
 
     Args:
         save: called before the fit ends.
+        request: a file whose existence ends the fit too, so that another program can ask for it on any platform; None for no such file.
     """
 
-    def __init__(self, save: Callable[[Learner], None]) -> None:
-        self.save, self.interrupted = save, False
+    def __init__(self, save: Callable[[Learner], None], request: Path | None = None) -> None:
+        self.save, self.request, self.interrupted = save, request, False
         self._before: Any = None
 
     def before_fit(self, learner: Learner) -> None:
@@ -125,7 +126,7 @@ class StopOnInterrupt(Callback):
         Raises:
             CancelFit: to end it in good order.
         """
-        asked = self.interrupted
+        asked = self.interrupted or (self.request is not None and self.request.exists())
         if learner.processes.world > 1:
             asked = bool(learner.processes.add(torch.tensor(float(asked), device=learner.device)) > 0)
         if asked:

@@ -26,6 +26,7 @@ FOR_IMAGES = (
     "label_smoothing",
     "init_from",
     "freeze_body",
+    "norm",
 )  # settings without a meaning for ratings
 
 
@@ -105,7 +106,7 @@ def _ratings(settings: TrainSettings) -> RatingLoaders:
 
 
 def _network(settings: TrainSettings, data: Data) -> nn.Module:
-    arguments = dict(settings.model_arguments or {})
+    arguments = dict(settings.model_arguments or {}) | ({} if settings.norm is None else {"norm": settings.norm})
     if isinstance(data, RatingLoaders):
         return build_rating_model(settings.model or "dot_product", data.model_arguments, **arguments)
     name = settings.model or ("simple_cnn" if data.kind == "mnist" else "small_resnet")

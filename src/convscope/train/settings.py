@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from convscope.errors import UsageError
 
 Precision = Literal["fp32", "bf16", "fp16"]
+ScheduleKind = Literal["one_cycle", "cosine", "constant"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +23,15 @@ class TrainSettings:
         model_arguments: further arguments of the network.
         epochs: passes over the training images.
         batch_size: images a step; None takes 512, or fewer where an epoch would have less than 20 steps.
-        lr: maximum rate of 1cycle, or "auto" for the finder's.
+        lr: maximum rate of the schedule, or "auto" for the finder's.
+        schedule: what the rate does: "one_cycle", "cosine" (falls) or "constant".
         seed: every random choice comes from it.
         image_size: pixels a side; None takes the data's.
         valid_pct: share held out where the data has no split of its own.
         augment: None takes off for mnist and on otherwise.
         class_weights: "auto" weighs each class by its rarity, "none" does not.
         strict: a file that cannot be read is an error.
+        norm: whether the network has batch norms; None is each network's own way.
         init: how weights are drawn, such as "kaiming_normal"; None is each network's own way.
         init_from: a run directory or weights file to start from.
         freeze_body: with init_from, train the head only.
@@ -64,6 +67,8 @@ class TrainSettings:
     accumulate: int = 1
     watch: bool = True
     ignore: tuple[str, ...] = ()
+    schedule: ScheduleKind = "one_cycle"
+    norm: bool | None = None
 
     def __post_init__(self) -> None:
         if self.lr != "auto" and not (isinstance(self.lr, float) and math.isfinite(self.lr) and self.lr > 0):
@@ -78,6 +83,8 @@ class TrainSettings:
             raise UsageError(f"--class-weights {self.class_weights} is unknown; give auto or none.")
         if self.precision not in ("fp32", "bf16", "fp16"):
             raise UsageError(f"--precision {self.precision} is unknown; give fp32, bf16 or fp16.")
+        if self.schedule not in get_args(ScheduleKind):
+            raise UsageError(f"--schedule {self.schedule} is unknown; give one_cycle, cosine or constant.")
 
     def to_config(self) -> dict[str, Any]:
         """Plain values for config.json."""
@@ -93,7 +100,7 @@ class TrainSettings:
     def command(self) -> list[str]:
         """The command line that repeats the run, defaults left out."""
         words = ["convscope", "train", self.data]
-        flags = {"augment": ("--augment", "--no-augment"), "watch": ("--watch", "--no-watch")}
+        flags = {"augment": ("--augment", "--no-augment"), "watch": ("--watch", "--no-watch"), "norm": ("--norm", "--no-norm")}
         for f in fields(self)[1:]:
             value, option = getattr(self, f.name), "--" + f.name.replace("_", "-")
             if value == f.default or f.name == "model_arguments":

@@ -10,7 +10,7 @@ from torch import nn
 from convscope.diagnose import diagnose_log
 from convscope.errors import ConvscopeError, InterruptedRun, NonFiniteError
 from convscope.records import Verdict, to_json
-from convscope.rundir import RunDir
+from convscope.rundir import RunDir, this_process
 from convscope.runlog import RunLog
 from convscope.show.page import write_report
 from convscope.train import results
@@ -72,7 +72,7 @@ class TrainingRun:
         log = RunLog.create() if not self.is_main else RunLog.append_to(run.log) if resumed and run.log.exists() else RunLog.create(run.log)
         self.keep = KeepWeights(run.weights, info, "best" if data.test else "last")
         checkpoints = Checkpointing(run.checkpoint)
-        self.interrupt = StopOnInterrupt(checkpoints.write)
+        self.interrupt = StopOnInterrupt(checkpoints.write, run.stop_request)
         self.verdict: Verdict | None = None
         self.diagnosis = LiveDiagnosis(teller.say, settings.ignore, stop=lambda verdict: healing and cure_of(verdict, settings) is not None)
         watching = [ActivationStats(), self.diagnosis] if settings.watch else []
@@ -95,6 +95,7 @@ class TrainingRun:
     def go(self) -> dict[str, Any]:
         """Train, evaluate and write everything; returns the object that `convscope train --json` prints."""
         learner = self.learner
+        self.run.stop_request.unlink(missing_ok=True)  # of an earlier attempt
         try:
             plan = self._resume() if self.resumed else self._start()
             try:
@@ -115,6 +116,7 @@ class TrainingRun:
             return self._stopped() if self.diagnosis.stopped else self._finish()
         finally:
             learner.log.close()
+            self.run.stop_request.unlink(missing_ok=True)
 
     def _start(self) -> Plan:
         if self.is_main:
@@ -129,13 +131,13 @@ class TrainingRun:
             lr = float(self.settings.lr)
         self.config["train"].update(lr=lr, lr_source="finder" if self.settings.lr == "auto" else "given")
         self._write_config()
-        return Plan(self.settings.epochs, Schedule("one_cycle", lr), 0, 0)
+        return Plan(self.settings.epochs, Schedule(self.settings.schedule, lr), 0, 0)
 
     def _resume(self) -> Plan:
         plan = restore(self.learner, self.run.checkpoint)
         self.learner.log.drop_after(self.learner.step)
         self.teller.say(f"resuming {self.run.path} at epoch {self.learner.epoch + 1} of {plan.epochs}, step {self.learner.step}")
-        self.config.update(status="running", message=None)
+        self.config.update(status="running", message=None, process=this_process())
         self._write_config()
         return plan
 
@@ -182,6 +184,7 @@ class TrainingRun:
         settings, config = self.settings, describe_run(self.learner, self.run)
         config["argv"] = settings.command()
         config["settings"] = settings.to_config()
+        config["process"] = this_process()
         config["data"]["valid_pct"] = settings.valid_pct
-        config["train"].update(epochs=settings.epochs, schedule="one_cycle", weights_kept=self.keep.select)
+        config["train"].update(epochs=settings.epochs, schedule=settings.schedule, weights_kept=self.keep.select)
         return config
