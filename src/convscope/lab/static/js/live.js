@@ -1,32 +1,30 @@
-// Follows a run while it goes on: server-sent events, taken up again where they stopped after any break.
+// Follows a run while it goes on: server-sent events, connected again after any break. A stream begins with everything that there is.
 
 const SOONEST = 500, LATEST = 8_000; // milliseconds between attempts to connect again
 
 /**
- * Follow a run's events.
+ * Follow a run's events until it has ended.
  * @param {string} run its name
  * @param {Object<string, function(any)>} handlers by event name; each gets the event's JSON
- * @param {function("live"|"waiting"|"ended")} onStatus told when the connection comes and goes
- * @param {number} from the first step wanted
+ * @param {function("live"|"waiting"|"ended")} onStatus told when the connection comes and goes, and when there is nothing more to come
  * @returns {{close: function()}}
  */
-export const follow = (run, handlers, onStatus = () => {}, from = 0) => {
-  let source = null, timer = 0, pause = SOONEST, last = from - 1, ended = false;
+export const follow = (run, handlers, onStatus = () => {}) => {
+  let source = null, timer = 0, pause = SOONEST, ended = false;
 
   const connect = () => {
     clearTimeout(timer);
     if (ended || source || document.hidden) return; // a browser allows six connections to a server: hidden pages leave theirs to others
-    source = new EventSource(`/api/runs/${encodeURIComponent(run)}/live?from=${last + 1}`);
+    source = new EventSource(`/api/runs/${encodeURIComponent(run)}/live`);
     source.addEventListener("open", () => {
       pause = SOONEST;
       onStatus("live");
     });
-    for (const [name, handle] of Object.entries(handlers)) {
-      source.addEventListener(name, (event) => {
-        if (event.lastEventId !== "") last = Number(event.lastEventId);
-        handle(JSON.parse(event.data));
-      });
-    }
+    for (const [name, handle] of Object.entries(handlers)) source.addEventListener(name, (event) => handle(JSON.parse(event.data)));
+    source.addEventListener("end", () => {
+      close();
+      onStatus("ended");
+    });
     source.addEventListener("error", () => { // the browser's own attempts give up at the first refusal: ours do not
       disconnect();
       if (ended) return;
@@ -40,16 +38,13 @@ export const follow = (run, handlers, onStatus = () => {}, from = 0) => {
     source = null;
   };
   const onVisible = () => (document.hidden ? disconnect() : connect());
+  const close = () => {
+    ended = true;
+    clearTimeout(timer);
+    disconnect();
+    document.removeEventListener("visibilitychange", onVisible);
+  };
   document.addEventListener("visibilitychange", onVisible);
   connect();
-  return {
-    close() {
-      if (ended) return;
-      ended = true;
-      clearTimeout(timer);
-      disconnect();
-      document.removeEventListener("visibilitychange", onVisible);
-      onStatus("ended");
-    },
-  };
+  return { close };
 };

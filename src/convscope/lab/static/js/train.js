@@ -1,5 +1,78 @@
-// The train tab. Not written yet.
-import { notice, put } from "./dom.js";
+// The Train tab: a form that starts a run, the list of runs, and one run as it goes or went.
+import { button, h, put, showWhere } from "./dom.js";
+import { runForm } from "./run_form.js";
+import { runList } from "./run_list.js";
+import { runView } from "./run_view.js";
 
-export const mount = (root) => put(root, notice("This tab is being built.", "running"));
-export const unmount = () => {};
+const LIST_EVERY = 5_000; // milliseconds
+const NARROW = matchMedia("(max-width: 60rem)");
+
+let view = null, timer = 0, endState = null, parts = null;
+
+export const mount = async (root, context) => {
+  const state = context.state ?? (await context.refresh());
+  const form = runForm(state, (run) => {
+    context.refresh().catch(() => {});
+    context.go(context.link("train", run));
+  });
+  const fresh = h("details", { class: "panel fold", open: true }, h("summary", {}, h("h2", {}, "New run")), form.element);
+  const list = runList(context);
+  const place = h("div", { class: "opened" });
+  const others = h("details", { class: "panel fold", open: true }, h("summary", {}, h("h2", {}, "Runs")), list.element);
+  const side = h("aside", { class: "stack side", "aria-label": "Runs" }, fresh, others);
+  put(root, h("div", { class: "split train" }, side, place));
+
+  const again = (detail, change) => { // the settings of a run with a finding's change, ready to be started
+    const { config } = detail ?? {};
+    const left = form.fill({
+      ...(config && { data: config.data?.source, model: config.model?.name, epochs: config.train?.epochs, batch_size: config.train?.batch_size, lr: config.train?.lr, norm: config.model?.arguments?.norm ?? true, seed: config.train?.seed }),
+      ...detail?.settings,
+      ...change,
+    });
+    fresh.open = true;
+    showWhere(fresh);
+    form.told(change, Object.keys(change).filter((name) => name in left));
+  };
+
+  const open = (run) => {
+    view?.end();
+    view = null;
+    if (run === null) {
+      return put(place, h("section", { class: "panel empty" }, h("h1", {}, "See a network learn"),
+        h("p", {}, "Start a run, and its loss, its schedule and every layer appear here while it trains, with a diagnosis in words as soon as something goes wrong."),
+        button("Train on MNIST now", () => form.element.requestSubmit(), { class: "primary" })));
+    }
+    context.chooseRun(run);
+    view = runView(run, context, { onEnd: () => Promise.allSettled([context.refresh(), list.refresh(run)]), apply: again });
+    put(place, view.element);
+    if (NARROW.matches) fresh.open = others.open = false;
+  };
+
+  const opened = () => context.route.parts[0] ?? null;
+  const tick = async () => {
+    if (!document.hidden) await list.refresh(opened());
+    timer = setTimeout(tick, LIST_EVERY);
+  };
+  parts = { open, opened, list, root };
+  endState = context.onState(form.update);
+  await list.refresh(opened());
+  timer = setTimeout(tick, LIST_EVERY);
+  const first = opened() ?? context.state.training ?? list.runs()[0]?.run ?? null;
+  if (first !== null && opened() === null) context.go(context.link("train", first), { replace: true });
+  else open(first);
+};
+
+/** Another run was chosen. */
+export const routed = (route) => {
+  const run = route.parts[0] ?? null;
+  parts.open(run);
+  parts.list.refresh(run);
+  if (NARROW.matches && run !== null) parts.root.querySelector(".opened").scrollIntoView({ block: "start" });
+};
+
+export const unmount = () => {
+  view?.end();
+  view = null;
+  clearTimeout(timer);
+  endState?.();
+};

@@ -25,9 +25,9 @@ export const count = (value) => (value === null || value === undefined ? NO_NUMB
 export const percent = (share, digits = 2) => {
   if (share === null || share === undefined || Number.isNaN(share)) return NO_NUMBER;
   if (share === 0 || share === 1) return `${100 * share} %`;
-  const rounded = (100 * share).toFixed(digits), least = `0.${"0".repeat(digits - 1)}1`;
-  if (Number(rounded) === 100) return `over ${(100 - Number(least)).toFixed(digits)} %`;
-  return Number(rounded) === 0 ? `under ${least} %` : `${rounded} %`;
+  const rounded = (100 * share).toFixed(digits), least = 10 ** -digits;
+  if (Number(rounded) === 100) return `over ${(100 - least).toFixed(digits)} %`;
+  return Number(rounded) === 0 ? `under ${least.toFixed(digits)} %` : `${rounded} %`;
 };
 
 /** A count with its noun. */
