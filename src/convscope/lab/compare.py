@@ -27,11 +27,32 @@ def shipped() -> dict[str, Any]:
     return value
 
 
-def side(name: str, log: RunLog, columns: int = COLUMNS) -> dict[str, Any]:
-    """One side of a pair, from a run's log: its curves, its layers, its verdict."""
+def side(log: RunLog, columns: int = COLUMNS, kinds: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What one side shows of a run's log: its curves, its layers (all, or those of some kinds), its verdict, its last losses.
+
+    "layer" is the one to look at first: the last activation, where what went wrong on the way has added up.
+    """
     series = Series(columns)
+    layers = [layer for layer in series.layers(log) if not kinds or layer["kind"] in kinds]
     verdict = verdict_to_json(diagnose_log(log))
-    return {"name": name, "steps": series.steps(log), "layers": series.layers(log), "verdict": verdict}
+    epochs = log.epochs()
+    activations = [layer["layer"] for layer in layers if layer["kind"].lower() == "relu"]
+    return {
+        "steps": series.steps(log),
+        "layers": layers,
+        "layer": (activations or [layer["layer"] for layer in layers] or [None])[-1],
+        "verdict": verdict["verdict"],
+        "findings": verdict["findings"],
+        "valid_loss": epochs[-1].valid_loss if epochs else None,
+        "train_loss": epochs[-1].train_loss if epochs else None,
+    }
+
+
+def pair_of(words: dict[str, Any], sides: list[dict[str, Any]]) -> dict[str, Any]:
+    """Sides under their words, with the settings in which they differ."""
+    names = list(dict.fromkeys(name for one in sides for name in one["settings"]))
+    differs = [name for name in names if len({json.dumps(one["settings"].get(name)) for one in sides}) > 1]
+    return {**words, "differs": differs, "layer": sides[0]["layer"], "sides": sides}
 
 
 def of_runs(runs: list[RunDir]) -> dict[str, Any]:
@@ -44,11 +65,11 @@ def of_runs(runs: list[RunDir]) -> dict[str, Any]:
         raise Refused(400, f"{len(runs)} runs cannot be compared.", f"Choose 2 to {MOST_RUNS}.")
     sides = []
     for run in runs:
-        row, settings = row_of(run), settings_of(run.read_config())
+        row, settings = row_of(run), settings_of(run.read_config()) or {}
         with RunLog.read(run.log) as log:
-            known = {"settings": settings or {}, "accuracy": row["accuracy"], "state": row["state"], "message": row["message"]}
-            sides.append({**side(run.path.name, log), **known})
-    names = list(dict.fromkeys(name for one in sides for name in one["settings"]))
-    differs = [name for name in names if len({json.dumps(one["settings"].get(name)) for one in sides}) > 1]
+            known = {name: row[name] for name in ("accuracy", "state", "message")}
+            sides.append(
+                {"name": run.path.name, "run": run.path.name, "seed": settings.get("seed"), "settings": settings, **known, **side(log)}
+            )
     title = " and ".join(run.path.name for run in runs)
-    return {"pairs": [{"id": "runs", "title": title, "question": "", "explanation": "", "differs": differs, "sides": sides}]}
+    return {"pairs": [pair_of({"id": "runs", "title": title, "question": None, "explanation": None}, sides)]}

@@ -7,6 +7,7 @@ To stop it, a file is made in its directory (rundir.py), which works on every pl
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -42,6 +43,7 @@ DEFAULTS: dict[str, Any] = {
     "augment": None,
     "label_smoothing": 0.0,
 }
+PAGE_SECONDS = 20  # that a run which has ended may take for its page
 LONGEST_PATH = 4096  # characters; Linux's own limit
 
 
@@ -97,8 +99,8 @@ class _Job:
     def last_words(self) -> str | None:
         """What the process said last, usually the reason why it ended."""
         self.said.seek(max(0, self.said.seek(0, os.SEEK_END) - 4000))
-        lines = self.said.read().decode("utf-8", errors="replace").strip().splitlines()
-        return lines[-1].removeprefix("convscope: ") if lines else None
+        words = self.said.read().decode("utf-8", errors="replace")
+        return words.rpartition("convscope: ")[2].strip().partition("\n")[0] or None
 
 
 class Jobs:
@@ -111,7 +113,7 @@ class Jobs:
 
     def training(self) -> str | None:
         """The name of a run of the folder that is being trained, by whomever; None when there is none."""
-        if self._job and self._job.process.poll() is None:
+        if self._job and self._job.process.poll() is None and self._state(self._job.name) in (None, "running"):
             return self._job.name
         return next((name for name in self.runs.names() if self._state(name) == "running"), None)
 
@@ -182,6 +184,10 @@ class Jobs:
             raise Refused(
                 409, f"{busy} is training, and two trainings at once would only slow each other.", f"Wait for {busy}, or stop it."
             )
+
+        if self._job:  # it has ended and writes its page
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._job.process.wait(PAGE_SECONDS)
 
     def _run(self, name: str, words: list[str]) -> None:
         said = tempfile.TemporaryFile()  # noqa: SIM115 (stays open as long as the training); not a pipe, which would end the training when the lab has gone

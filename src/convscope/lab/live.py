@@ -115,6 +115,7 @@ async def events(follower: Follower, limiter: anyio.CapacityLimiter) -> AsyncIte
             yield b"".join(encoded(name, value) for name, value in news)
             quiet_since = time.monotonic()
         if not going:
+            yield encoded("end", {})
             return
         if time.monotonic() - quiet_since > ALIVE_SECONDS:
             yield b": still here\n\n"

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from convscope.errors import UnknownNameError
-from convscope.lab.exchange import Fields, Refused, text, whole
+from convscope.lab.exchange import Fields, Refused, flag, text, whole
 from convscope.quiz import demonstrate, question, questions
 from convscope.quiz.demonstrations import needs_training
-from convscope.quiz.dialogue import RIGHT, WRONG
+from convscope.quiz.dialogue import RIGHT, RIGHT_WITH_HINT, WRONG
 from convscope.quiz.files import progress_file
 from convscope.quiz.progress import Progress, load, review
 from convscope.quiz.records import Question
@@ -49,11 +49,16 @@ def graded(number: int, fields: Fields) -> dict[str, Any]:
     from convscope.quiz.evaluate import NotUnderstood
     from convscope.quiz.grading import grade
 
+    hinted = flag(fields, "hinted", False)
     try:
         found = grade(_question(number), text(fields, "answer", LONGEST_ANSWER))
     except NotUnderstood as error:
         raise Refused(422, str(error), "Change the answer and send it again; it was not counted.") from None
-    return {"right": found.right, "message": found.said, "suggested": WRONG if found.right is False else RIGHT}
+    return {
+        "right": found.right,
+        "message": found.said,
+        "suggested": WRONG if found.right is False else RIGHT_WITH_HINT if hinted else RIGHT,
+    }
 
 
 def rated(number: int, fields: Fields) -> dict[str, Any]:
