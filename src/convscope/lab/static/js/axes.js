@@ -3,7 +3,7 @@ import { colour } from "./colours.js";
 import { write } from "./figure.js";
 import { chosen } from "./words.js";
 
-export const MARGIN = { left: 52, right: 14, top: 22, bottom: 30 }; // CSS pixels round every plot, so that plots under each other align
+export const MARGIN = { left: 58, right: 14, top: 22, bottom: 30 }; // CSS pixels round every plot, so that plots under each other align
 
 /** The step that the figures of a run point to together; null when none does. */
 export const makeCursor = () => {
@@ -61,14 +61,20 @@ export const drawRules = (context, area, values, y) => {
   }
 };
 
+const NARROW = 240; // CSS pixels; below it the axis has room for its numbers only
+const APART = 80; // CSS pixels between two steps on the axis
+
+/** Round steps from first to last, as many as fit. */
+export const stepTicks = (area, first, last) => ticks(first, last, Math.max(2, Math.round(area.width / APART))).filter(Number.isInteger);
+
 /** Steps below a plot. `x` is from a step to pixels. */
 export const drawSteps = (context, area, values, x, title = "step") => {
-  const widest = context.measureText(title).width + 8;
+  const named = area.width > NARROW, widest = named ? context.measureText(title).width + 8 : -8;
   for (const value of values) {
     const at = x(value), half = context.measureText(tickText(value)).width / 2;
     if (at - half >= area.left - 10 && at + half < area.right - widest) write(context, tickText(value), at, area.bottom + 14, { align: "center" });
   }
-  write(context, title, area.right, area.bottom + 14, { align: "right" });
+  if (named) write(context, title, area.right, area.bottom + 14, { align: "right" });
 };
 
 /** Findings where they begin: a dotted line and a numbered badge on top; those of one step share them. `x` is from a step to pixels. */

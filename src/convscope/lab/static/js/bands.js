@@ -1,6 +1,6 @@
 // A layer's values over the steps as a picture: a column for each span of steps, a row for each band of values, darker where more values lie
 // (color_dim). And the histogram of one column.
-import { drawCursor, drawMarks, drawSteps, MARGIN, moved, plotArea, ticks } from "./axes.js";
+import { drawCursor, drawMarks, drawSteps, MARGIN, moved, plotArea, stepTicks } from "./axes.js";
 import { colour, heat, isDark } from "./colours.js";
 import { canvasFigure, write } from "./figure.js";
 import { columnOf } from "./series.js";
@@ -16,6 +16,22 @@ export const middleOf = (edges) => edges.findIndex((edge) => edge > 0) - 1;
 export const bandName = (edges, row) => (row === middleOf(edges) ? `|x| < ${short(edges[row + 1])}` : `${short(edges[row])} to ${short(edges[row + 1])}`);
 
 const short = (value) => (value !== 0 && Math.abs(value) < 1e-4 ? value.toExponential(2).replace("-", "−") : chosen(Number(value.toPrecision(3))));
+
+const SAME = 1e-6; // relative difference of edges that are the same
+
+/** Gives two layers the same bands, so that their pictures can be compared; layers whose bands are of different width stay as they are. */
+export const alignBands = (one, other) => {
+  const sides = (layer) => [layer.edges.filter((edge) => edge < 0).reverse(), layer.edges.filter((edge) => edge > 0)];
+  const longest = sides(one).map((side, i) => (side.length >= sides(other)[i].length ? side : sides(other)[i]));
+  const fits = [one, other].every((layer) => sides(layer).every((side, i) => side.every((edge, at) => Math.abs(edge - longest[i][at]) <= SAME * Math.abs(edge))));
+  if (!fits) return;
+  for (const layer of [one, other]) {
+    const [below, above] = sides(layer).map((side, i) => new Array(longest[i].length - side.length).fill(0));
+    layer.counts = layer.counts.map((column) => [...below, ...column, ...above]);
+    layer.edges = [...longest[0].toReversed(), ...longest[1]];
+    layer.version += 1;
+  }
+};
 
 const painters = new WeakMap(); // layer -> what keeps its picture, shared by all figures of it
 
@@ -115,7 +131,7 @@ export const bandsFigure = ({ label, height = 320, layer, marks = () => [], curs
     drawColumns(context, paintedOf(now), now, area.left, area.top, area.width, area.height);
     drawEdges(context, area, now);
     const x = (step) => middle(columnOf(now, step), now);
-    drawSteps(context, area, ticks(now.first[0], now.step.at(-1), Math.max(2, Math.round(area.width / 110))), x);
+    drawSteps(context, area, stepTicks(area, now.first[0], now.step.at(-1)), x);
     drawMarks(context, area, marks(), x);
     if (cursor.step !== null) drawCursor(context, area, x(cursor.step));
     made.setRange(cursor.step ?? now.step.at(-1), now.step[0], now.step.at(-1));
@@ -166,7 +182,7 @@ export const bandsFigure = ({ label, height = 320, layer, marks = () => [], curs
 
 /** The histogram of the column that is pointed to, or else of the last one, lying beside the picture with the same rows. */
 export const histogramFigure = ({ label, height = 320, layer, cursor }) => {
-  const margin = { ...MARGIN, left: 56 };
+  const margin = MARGIN;
   let area = null;
   const column = (now) => (cursor.step === null ? now.counts.length - 1 : columnOf(now, cursor.step));
   const share = (now, row) => now.counts[column(now)][row] / (now.samples[column(now)] || 1);

@@ -1,6 +1,6 @@
 // What running an answer gave: the answer in words, what was computed, the wrong answers that people give with what they give, and pictures.
 import { makeCursor } from "./axes.js";
-import { heat, onTheme, paint, signed } from "./colours.js";
+import { colour, heat, onTheme, paint, signed } from "./colours.js";
 import { h } from "./dom.js";
 import { canvasFigure } from "./figure.js";
 import { lineChart } from "./lines.js";
@@ -26,10 +26,12 @@ export const inWords = (value) => {
   return text.length > LONGEST ? `${text.slice(0, LONGEST)} …` : text;
 };
 
+const nested = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+
 /** A value as it is shown: matrices as matrices, named numbers under each other, the rest in words. */
 const shown = (value) => {
   if (isMatrix(value)) return h("table", { class: "matrix" }, h("tbody", {}, value.map((row) => h("tr", {}, row.map((cell) => h("td", { data: { sign: cell > 0 ? "plus" : cell < 0 ? "minus" : "" } }, number(cell)))))));
-  if (value && typeof value === "object" && !Array.isArray(value)) return h("ul", { class: "values" }, Object.entries(value).map(([name, part]) => h("li", {}, h("span", {}, name), h("b", {}, inWords(part)))));
+  if (nested(value)) return h("ul", { class: "values" }, Object.entries(value).map(([name, part]) => (nested(part) ? h("li", { class: "group" }, h("span", {}, name), shown(part)) : h("li", {}, h("span", {}, name), h("b", {}, inWords(part))))));
   return inWords(value);
 };
 
@@ -53,6 +55,8 @@ const picture = (title, rows, ends) => {
       const side = cell(width);
       context.imageSmoothingEnabled = false;
       context.drawImage(small, 0, 0, side * wide, side * tall);
+      context.strokeStyle = colour(place ? "--ink" : "--rule");
+      if (!place) context.strokeRect(0.5, 0.5, side * wide - 1, side * tall - 1);
       if (place) context.strokeRect(place.column * side + 0.5, place.row * side + 0.5, side - 1, side - 1);
     },
     at: (x, y, width) => {

@@ -1,7 +1,7 @@
 // The inside tab: an image, the network's answer, and every layer's activations and kernels as maps.
 import { announce, choices, failure, h, notice, panel, put, waiting } from "./dom.js";
 import { imageFor, imageInWords, imageKey, insideOf, kernelsOf, latest, remember, runChoice } from "./looking.js";
-import { extent, GREY, mapGrid, SIGNED } from "./maps.js";
+import { colourPicture, extent, GREY, mapGrid, SIGNED } from "./maps.js";
 import { imagePicker } from "./picker.js";
 import { colourBar } from "./shades.js";
 import { count, figure, percent, plural } from "./words.js";
@@ -28,7 +28,7 @@ const answerPanel = () => {
           right !== null && h("span", { class: `chip ${right ? "right" : "wrong"}` }, right ? "right" : `wrong: it is ${found.label}`)),
         h("ul", { class: "bars", "aria-label": "Probability of each class" }, rows.map((row) =>
           h("li", { class: row.label === found.prediction ? "best" : "" }, h("span", { class: "of-bar" }, row.label),
-            h("span", { class: "track", "aria-hidden": "true" }, h("span", { style: { width: `${100 * row.probability}%` } })), h("span", { class: "n" }, percent(row.probability, 1))))),
+            h("span", { class: "track", "aria-hidden": "true" }, h("span", { style: { width: `${100 * row.probability}%` } })), h("span", { class: "n" }, percent(row.probability, 1).replace("under", "<").replace("over", ">"))))),
         h("p", { class: "hint" }, `For ${imageInWords(image)}. `, h("a", { href: shown.traceLink(found.output, [found.probabilities.findIndex((row) => row.label === found.prediction)]) }, "Trace this answer to its products")));
     },
   };
@@ -73,14 +73,14 @@ const COLOURS = ["red", "green", "blue"];
 
 const layerRow = (layer, stage) => {
   const phase = phaseOf(layer, stage), image = layer.kind === "image";
-  const bar = colourBar(), silence = h("p", { class: "silence", hidden: true });
+  const bar = colourBar(), silence = h("p", { class: "silence", hidden: true }), together = h("div", { class: "together" });
   const grid = mapGrid({
     label: `Activations of layer ${layer.name}, ${layer.kind}${phase ? `, ${phase}` : ""}. Arrow keys move from value to value, Page Up and Page Down from map to map, Enter shows what made a value.`,
     onChoose: (unit) => shown.context.go(shown.traceLink(layer.name, unit)),
   });
   ends.push(grid.destroy, bar.destroy);
   const element = h("div", { class: "layer", data: { layer: layer.name } },
-    h("div", { class: "layer-head" }, h("h3", {}, h("code", {}, layer.name), ` ${layer.kind}`), phase && h("span", { class: `chip ${phase.startsWith("after") ? "after" : ""}` }, phase), h("span", { class: "muted" }, sizeOf(layer)), bar.element), silence, grid.element);
+    h("div", { class: "layer-head" }, h("h3", {}, h("code", {}, layer.name), ` ${layer.kind}`), phase && h("span", { class: `chip ${phase.startsWith("after") ? "after" : ""}` }, phase), h("span", { class: "muted" }, sizeOf(layer)), bar.element), silence, together, grid.element);
   return {
     element,
     before: phase.startsWith("before"),
@@ -100,6 +100,7 @@ const layerRow = (layer, stage) => {
         more: () => ["click: what made it"],
       });
       bar.show({ style: grey ? GREY : SIGNED, ends: grey ? { low: 0, high: 255 } : scale, counts: scale, text: now.shown < now.shape[0] ? `first ${now.shown} of ${count(now.shape[0])}` : each && !grey && array.shape.length === 3 ? "each map to its own largest" : "" });
+      put(together, image && array.shape[0] === 3 && colourPicture(array, 255));
       silence.hidden = !silent?.size;
       if (silent?.size) silence.textContent = `∅ ${silent.size} of ${array.shape[0]} maps ${silent.size === 1 ? "is" : "are"} zero everywhere: dead for this image.`;
     },
@@ -133,7 +134,7 @@ const kernelRow = (run, layer) => {
     draw(0);
   }, (error) => put(place, failure(error)));
   return h("div", { class: "layer kernels" },
-    h("div", { class: "layer-head" }, h("h3", {}, "Kernels"), h("span", { class: "muted" }, `${filters} of ${channels}×${rows}×${columns}${found?.bias ? " and a bias each" : ""}`),
+    h("div", { class: "layer-head" }, h("h3", {}, "Kernels"), h("span", { class: "muted" }, `${filters} of ${channels}×${rows}×${columns} weights`),
       !every && h("label", { class: "inline" }, "kernel", chooser), bar.element), place);
 };
 

@@ -4,7 +4,7 @@ import { failure, field, h, notice, panel, put, waiting } from "./dom.js";
 import { filterOf, kernelEditor, weightsOf } from "./kernel_editor.js";
 import { copySide, matrixView } from "./kernel_matrix.js";
 import { asked, imageKey, imageOf, latest } from "./looking.js";
-import { extent, GREY, mapGrid, SIGNED, unitInWords } from "./maps.js";
+import { colourPicture, extent, GREY, mapGrid, SIGNED, unitInWords } from "./maps.js";
 import { imagePicker } from "./picker.js";
 import { colourBar } from "./shades.js";
 import { count, figure, plural } from "./words.js";
@@ -49,6 +49,14 @@ const stateText = (state) => new URLSearchParams({ image: imageText(state.image)
 
 // ---------------------------------------------------------------- image and output
 
+/** Where a filter answers most: [row, column]. */
+const strongest = ({ shape: [, rows, columns], values }, filter) => {
+  let best = filter * rows * columns;
+  for (let at = best; at < (filter + 1) * rows * columns; at += 1) if (Math.abs(values[at]) > Math.abs(values[best])) best = at;
+  const at = best - filter * rows * columns;
+  return [Math.floor(at / columns), at % columns];
+};
+
 /** An image with its padding around it: values, and which cells are padding. */
 const padded = (image, padding) => {
   const [channels, rows, columns] = image.shape, [high, wide] = [rows + 2 * padding, columns + 2 * padding];
@@ -69,20 +77,21 @@ const convolutionPanel = (onPlace) => {
   const image = mapGrid({ label: "The image with its padding", target: SHOWN, largest: 20 });
   const output = mapGrid({ label: "The output. Arrow keys move from place to place; the window and its products follow.", target: SHOWN, largest: 20, onPoint: (unit) => unit && onPlace(unit), onChoose: onPlace });
   const bar = colourBar(), formula = h("dl", { class: "facts" }), note = h("p", { class: "hint" });
-  const captions = [h("figcaption"), h("figcaption")];
+  const captions = [h("figcaption"), h("figcaption")], together = h("div", { class: "together" });
   ends.push(image.destroy, output.destroy, bar.destroy);
   const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
   let shown = null;
   return {
-    element: panel("Image and output", h("div", { class: "before-after" }, h("figure", {}, captions[0], image.element), h("figure", {}, captions[1], output.element, bar.element)), note, formula),
+    element: panel("Image and output", h("div", { class: "before-after" }, h("figure", {}, captions[0], together, image.element), h("figure", {}, captions[1], output.element, bar.element)), note, formula),
     show(found, state) {
       shown = found;
       const [channels, rows, columns] = found.image.shape, [filters, high, wide] = found.output.shape, around = padded(found.image, state.padding);
       image.show({
-        array: around, style: GREY, ends: { low: 0, high: 1 }, names: channels === 3 ? COLOURS : null, target: channels > 1 ? 190 : SHOWN,
+        array: around, style: GREY, ends: { low: 0, high: 1 }, names: channels === 3 ? COLOURS : null, target: channels > 1 ? 150 : SHOWN,
         special: state.padding ? (index) => (around.real[index] ? null : "--padding") : null,
         words: ([channel, row, column]) => (around.real[(channel * around.shape[1] + row) * around.shape[2] + column] ? unitInWords([channel, row - state.padding, column - state.padding]) : "padding: always 0"),
       });
+      put(together, channels === 3 && colourPicture(found.image, 1));
       const scale = extent(found.output.values);
       output.show({ array: found.output, ends: scale, target: filters > 1 ? 190 : SHOWN, names: filters > 1 ? found.filters : null, words: ([filter, row, column]) => `${filters > 1 ? `filter ${filter}, ` : ""}row ${row}, column ${column}` });
       bar.show({ style: SIGNED, ends: scale, counts: scale });
@@ -156,8 +165,9 @@ const placePanel = () => {
 // ---------------------------------------------------------------- the tab
 
 const build = async (root, context) => {
-  const known = await get("/api/kernels"), run = context.run;
-  const facts = run ? await get(runPath(run)).catch(() => null) : null;
+  const [known, { runs }] = await Promise.all([get("/api/kernels"), get("/api/runs")]);
+  const trained = runs.filter((row) => row.can_inspect), run = (trained.find((row) => row.run === context.run) ?? trained[0])?.run ?? null;
+  const facts = run && await get(runPath(run));
   const state = stateFrom(context.route.query, known);
   let chosen = 0, place = null, answer = null, later = 0;
   const trouble = h("div"), smallTrouble = h("p", { class: "muted" });
@@ -204,7 +214,7 @@ const build = async (root, context) => {
       put(trouble);
       convolution.show(answer, state);
       const [filters, rows, columns] = answer.output.shape;
-      place = place && place[0] < filters && place[1] < rows && place[2] < columns ? place : [chosen, Math.floor(rows / 2), Math.floor(columns / 2)];
+      place = place && place[0] < filters && place[1] < rows && place[2] < columns ? place : [chosen, ...strongest(answer.output, chosen)];
       pointed();
       clearTimeout(later);
       later = setTimeout(() => { // browsers refuse hundreds of addresses a minute

@@ -18,7 +18,7 @@ export const matrixView = () => {
     const [channels, , columns] = found.image.shape, [, , wide] = found.output.shape, [y, x] = output, at = y * wide + x;
     const size = places[1] / channels, ties = found.matrix.ties.values, seen = [];
     for (let place = 0; place < places[1]; place += 1) if (ties[at * places[1] + place] >= 0) seen.push([Math.floor(place / size), Math.floor((place % size) / columns), place % columns]);
-    matrix.light({ box: { top: at, bottom: at, left: 0, right: places[1] - 1 } });
+    matrix.light({ box: { top: at, bottom: at, left: 0, right: places[1] - 1 }, faint: true });
     image.light({ units: seen });
     outputs.light({ units: [[0, y, x]] });
     row.textContent = `Row ${at} of the matrix times the flattened image is the output's row ${y}, column ${x}: ${figure(found.output.values[at], 6)}. It looks at ${seen.length} of ${places[1]} pixels.`;
@@ -41,11 +41,11 @@ export const matrixView = () => {
       const ties = next.matrix.ties.values, tied = new Map();
       for (const tie of ties) tied.set(tie, (tied.get(tie) ?? 0) + 1);
       const square = next.kernel.shape[2] * taps;
-      image.show({ array: next.image, style: GREY, ends: { low: 0, high: 1 } });
+      image.show({ names: channels === 3 ? ["red", "green", "blue"] : null, target: channels === 3 ? 80 : 170, array: next.image, style: GREY, ends: { low: 0, high: 1 } });
       outputs.show({ array: next.output });
       matrix.show({
         array: { shape: places, values: next.matrix.data.values }, style: SIGNED, ends: extent(next.kernel.values),
-        special: (index) => (ties[index] < 0 ? "--ground" : null),
+        special: (index) => (ties[index] < 0 ? "--no-weight" : null),
         words: ([r, c]) => `output ${r} from pixel ${c} (${channels > 1 ? `channel ${Math.floor(c / (rows * columns))}, ` : ""}row ${Math.floor((c % (rows * columns)) / columns)}, column ${c % columns})`,
         more: ([r, c]) => {
           const tie = ties[r * places[1] + c];

@@ -1,5 +1,5 @@
 // Lines over training steps, on a canvas: drawn in a millisecond, so that a run can redraw them at every frame.
-import { drawCursor, drawMarks, drawRules, drawSteps, logTicks, moved, nearest, plotArea, ticks } from "./axes.js";
+import { drawCursor, drawMarks, drawRules, drawSteps, logTicks, moved, nearest, plotArea, stepTicks, ticks } from "./axes.js";
 import { colour } from "./colours.js";
 import { canvasFigure } from "./figure.js";
 import { figure, steps as stepWords } from "./words.js";
@@ -78,7 +78,7 @@ export const lineChart = ({ label, height = 220, lines, marks = () => [], shade 
       context.fillRect(x(from), area.top, area.right - x(from), area.height);
     }
     drawRules(context, area, frame.valueTicks, frame.y);
-    drawSteps(context, area, ticks(frame.first, frame.last, Math.max(2, Math.round(area.width / 110))), x, title);
+    drawSteps(context, area, stepTicks(area, frame.first, frame.last), x, title);
     context.save();
     context.beginPath();
     context.rect(area.left - 6, area.top - 6, area.width + 12, area.height + 12);

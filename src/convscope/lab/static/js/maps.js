@@ -2,7 +2,8 @@
 //
 // It receives arrays as `decoded` gives them, of shape (channels, rows, columns), (rows, columns) or (units). One canvas draws all the maps
 // and is one stop of the Tab key: arrow keys move from cell to cell and from map to map. It asks nothing of the server.
-import { channels, colour, onTheme } from "./colours.js";
+import { channels, colour, onTheme, paint } from "./colours.js";
+import { h } from "./dom.js";
 import { canvasFigure } from "./figure.js";
 import { extent, GREY, readable, shader, SIGNED } from "./shades.js";
 import { figure } from "./words.js";
@@ -23,6 +24,13 @@ export const layout = (shape, most = Infinity) => {
 
 /** A unit in words: "channel 3, row 5, column 2". */
 export const unitInWords = (unit) => (unit.length === 1 ? `unit ${unit[0]}` : [...(unit.length === 3 ? [`channel ${unit[0]}`] : []), `row ${unit.at(-2)}`, `column ${unit.at(-1)}`].join(", "));
+
+/** An image in its own colours, for the eye alone: grey, or red, green and blue together; `most` is the value of white. */
+export const colourPicture = ({ shape: [channelCount, rows, columns], values }, most) => {
+  const canvas = h("canvas", { class: "pixels picture", "aria-hidden": "true" }), size = rows * columns;
+  paint(canvas, rows, columns, (row, column) => [0, 1, 2].map((part) => (255 * values[(channelCount === 3 ? part : 0) * size + row * columns + column]) / most));
+  return canvas;
+};
 
 const cellFor = (side, target, largest) => {
   const cell = Math.min(target / side, largest);
@@ -92,7 +100,9 @@ export const mapGrid = ({ label, target = 84, largest = 22, numbers = false, onC
         if (index >= content.layout.count || content.blank?.(index)) continue;
         const special = content.special?.(index);
         context.fillStyle = readable(special ? channels(special) : shades[map](content.array.values[index]));
-        context.fillText(figure(content.array.values[index] + 0, 3), x + (column + 0.5) * m.cell, y + (row + 0.5) * m.cell, m.cell - 4);
+        const value = content.array.values[index] + 0, room = m.cell - 4;
+        const text = [3, 2, 1].map((digits) => figure(value, digits)).find((shorter) => context.measureText(shorter).width <= room) ?? figure(value, 1);
+        context.fillText(text, x + (column + 0.5) * m.cell, y + (row + 0.5) * m.cell, room);
       }
     }
   };

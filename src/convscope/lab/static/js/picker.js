@@ -24,7 +24,7 @@ const thumbnail = (row, pressed, onChoose) => {
 
 const validation = (run, classes, chosen, onChoose) => {
   let first = Math.floor((chosen ?? 0) / PAGE) * PAGE, label = "", wrong = false, total = 0, index = chosen;
-  const place = h("div", { class: "thumbs" }), range = h("span", { class: "muted", role: "status" });
+  const place = h("div", { class: "thumbs" }), range = h("span", { class: "hint", role: "status" });
   const load = latest(async () => {
     const query = new URLSearchParams({ first, count: PAGE, ...(label === "" ? {} : { label }), ...(wrong ? { wrong: 1 } : {}) });
     try {
@@ -48,10 +48,10 @@ const validation = (run, classes, chosen, onChoose) => {
     load();
   };
   const back = button("‹", () => go(first - PAGE), { "aria-label": "Images before" }), on = button("›", () => go(first + PAGE), { "aria-label": "Further images" });
-  const any = button("Any page", () => go(PAGE * Math.floor((Math.random() * total) / PAGE)), { class: "plain" });
+  const any = button("Any", () => go(PAGE * Math.floor((Math.random() * total) / PAGE)), { class: "plain", "aria-label": "Images from anywhere" });
   const filter = h("select", { "aria-label": "Which class", on: { change: (event) => { label = event.target.value; first = 0; load(); } } },
     h("option", { value: "" }, "every class"), classes.map((name) => h("option", { value: name }, name)));
-  const mistakes = h("label", { class: "check" }, h("input", { type: "checkbox", on: { change: (event) => { wrong = event.target.checked; first = 0; load(); } } }), "wrong answers");
+  const mistakes = h("label", { class: "check" }, h("input", { type: "checkbox", on: { change: (event) => { wrong = event.target.checked; first = 0; load(); } } }), "mistakes");
   put(place, waiting());
   load();
   return h("div", { class: "stack tight" }, h("div", { class: "actions" }, filter, mistakes), place, h("div", { class: "actions" }, back, range, on, any));

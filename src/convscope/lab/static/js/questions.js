@@ -16,7 +16,7 @@ export const mount = async (root, context) => {
   const place = h("div", { class: "asked" });
   const legend = h("ul", { class: "legend" }, [["new", "new"], ["due", "due"], ["known", "comes again later"]].map(([state, text]) => h("li", {}, h("span", { class: `mark ${state}` }), text)));
   put(root, h("div", { class: "split questions" },
-    h("aside", { class: "stack side", "aria-label": "Progress" }, h("section", { class: "panel" }, h("h2", {}, "Forty questions"), overview, h("progress", { max: 40, value: 0, "aria-label": "Questions answered at least once" }), map, legend)),
+    h("aside", { class: "stack side", "aria-label": "Progress" }, h("details", { class: "panel fold", open: !matchMedia("(max-width: 60rem)").matches }, h("summary", {}, h("h2", {}, "Forty questions")), overview, h("progress", { max: 40, value: 0, "aria-label": "Questions answered at least once" }), map, legend)),
     place));
   tab = { root, context, overview, map, place, list: [], next: null, one: null, end: null };
   map.addEventListener("keydown", alongTheMap);

@@ -81,7 +81,7 @@ const unitForm = (layers, onChoose) => {
     chosen = layer;
     const labels = layer.shape.length === 3 ? ["Channel", "Row", "Column"] : layer.shape.length === 1 ? ["Unit"] : layer.shape.map((_, axis) => `Axis ${axis}`);
     inputs = layer.shape.map((size, axis) => h("input", { type: "number", min: 0, max: size - 1, value: unit[axis], on: { change: submit } }));
-    put(place, inputs.map((input, axis) => field(`${labels[axis]} (0–${layer.shape[axis] - 1})`, input)));
+    put(place, inputs.map((input, axis) => field(h("span", {}, labels[axis], h("span", { class: "muted" }, ` 0–${layer.shape[axis] - 1}`)), input)));
   };
   return {
     element: h("div", { class: "unit-form" }, field("Layer", names), place),
@@ -121,7 +121,7 @@ const activation = (run, found, actions, classes) => {
   const trouble = h("div"), making = h("span", { class: "muted", role: "status" });
   let ended = [], trace = null;
   const answerUnit = classes.indexOf(found.prediction);
-  const short = ({ layer, unit }) => (layer === found.output && unit.length === 1 ? `answer ${classes[unit[0]] ?? unit[0]}` : unitName(layer, unit));
+  const short = ({ layer, unit }) => (layer === found.output && unit.length === 1 ? `logit of ${classes[unit[0]] ?? unit[0]}` : unitName(layer, unit));
   const download = async (whole) => {
     making.textContent = "making the workbook …";
     try {
@@ -145,7 +145,7 @@ const activation = (run, found, actions, classes) => {
       trace = next;
       ended.forEach((end) => end());
       ended = [];
-      const label = next.layer === found.output && next.unit.length === 1 ? `Answer ${classes[next.unit[0]] ?? next.unit[0]}${next.unit[0] === answerUnit ? ", the network's" : ""}` : `Layer ${next.layer}: ${unitInWords(next.unit)}`;
+      const label = next.layer === found.output && next.unit.length === 1 ? `Logit of ${classes[next.unit[0]] ?? next.unit[0]}${next.unit[0] === answerUnit ? ", the network's answer" : ""}` : `Layer ${next.layer}: ${unitInWords(next.unit)}`;
       const focused = path.contains(document.activeElement) || sum.contains(document.activeElement);
       put(heading, label);
       value.value = next.value;
@@ -223,7 +223,7 @@ const look = async (root, context) => {
         h("div", { class: "panel looked-at" }, said.element,
           h("p", { class: "hint" }, `${imageInWords(image)[0].toUpperCase()}${imageInWords(image).slice(1)}${found.label === null ? "" : `, a ${found.label}`}; the network answers `, h("b", {}, found.prediction), ` with ${percent(found.confidence)}. `),
           choose, picker),
-        panel("The network, from the image to the answer", form.element, network.element)),
+        panel("The network", form.element, network.element)),
       unit.element));
   await show(route.query);
 };
