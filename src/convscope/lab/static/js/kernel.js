@@ -13,7 +13,7 @@ import { runPath } from "./api.js";
 const COLOURS = ["red", "green", "blue"];
 const STEPS = [["stride", "Stride", 1, 8], ["padding", "Padding", 0, 8], ["dilation", "Dilation", 1, 6]]; // name, label, least, most offered
 const SHOWN = 300; // CSS pixels of the image's and the output's side
-const CELL = 46; // CSS pixels in which a number can be read
+const cellFor = (side) => (innerWidth < 500 ? 30 : side > 3 ? 38 : 46); // CSS pixels in which a number can be read; three pictures side by side on a phone
 
 let ends = [];
 
@@ -124,8 +124,8 @@ const placePanel = () => {
   const title = h("p", { class: "muted" }), rows = h("div", { class: "stack" }), sum = h("p", { class: "place-sum" });
   let grids = [];
   const three = (channels, side) => Array.from({ length: channels }, () => ["value", "weight", "product"].map((key) => {
-    const grid = mapGrid({ label: `${key}s of the window`, numbers: true, target: 999, largest: side > 3 ? 38 : CELL });
-    grid.element.style.width = `${(side > 3 ? 38 : CELL) * side + 1}px`;
+    const grid = mapGrid({ label: `${key}s of the window`, numbers: true, target: 999, largest: cellFor(side) });
+    grid.element.style.width = `${cellFor(side) * side + 1}px`;
     return { key, grid };
   }));
   ends.push(() => grids.flat().forEach(({ grid }) => grid.destroy()));

@@ -9,7 +9,7 @@ import { extent, GREY, readable, shader, SIGNED } from "./shades.js";
 import { figure } from "./words.js";
 
 const GAP = 8, NAME = 15; // CSS pixels between maps, and for a map's name above it
-const SMALLEST_NUMBER = 34; // CSS pixels of a cell in which a number can be read
+const SMALLEST_NUMBER = 30; // CSS pixels of a cell in which a number can be read
 const LONGEST_ROW = 32; // units of a vector side by side
 
 /** How an array lies in maps: `unit` of a place (map, row, column), `place` of a unit, and the index of its value. */

@@ -2,7 +2,7 @@
 //
 // The address holds the run, the image, the layer and unit, and the way that led there, so that a reload or a link shows the same.
 import { get, post, postForFile, runPath, saveFile } from "./api.js";
-import { announce, button, failure, field, h, notice, panel, put, waiting } from "./dom.js";
+import { announce, button, failure, field, h, mayMove, notice, panel, put, waiting } from "./dom.js";
 import { asked, imageFor, imageInWords, imageKey, insideOf, latest, remember, runChoice } from "./looking.js";
 import { extent, GREY, mapGrid, SIGNED, unitInWords } from "./maps.js";
 import { imagePicker } from "./picker.js";
@@ -30,7 +30,7 @@ const targetOf = (layer) => {
 
 /** Every layer's maps, small, from the image to the answer; those that the activation depends on lit. */
 const networkMaps = (found, onChoose) => {
-  const grids = new Map();
+  const grids = new Map(), drawnAs = new Map();
   const rows = found.layers.map((layer) => {
     const grey = layer.kind === "image";
     const grid = mapGrid({ label: `Activations of layer ${layer.name}, ${layer.kind}. Arrow keys move, Page Up and Page Down change the map, Enter traces.`, onChoose: (unit) => onChoose(layer.name, unit) });
@@ -50,8 +50,9 @@ const networkMaps = (found, onChoose) => {
     element: h("div", { class: "network" }, rows),
     show(trace) {
       for (const [name, { grid, element, seen }] of grids) {
-        const lit = lights(trace, name), { box } = lit;
-        grid.light(lit);
+        const lit = lights(trace, name), { box } = lit, same = JSON.stringify([box, lit.units, trace.unit[0]]);
+        if (same !== drawnAs.get(name)) grid.light(lit); // redrawing what stays the same would cost a click its quickness
+        drawnAs.set(name, same);
         element.classList.toggle("lit", Boolean(box) || name === trace.layer);
         element.classList.toggle("own", name === trace.layer);
         seen.textContent = !box || name === trace.layer ? "" : box.bottom < box.top ? "only padding" : `rows ${box.top}–${box.bottom}, columns ${box.left}–${box.right}`;
@@ -63,6 +64,7 @@ const networkMaps = (found, onChoose) => {
     /** Marks the unit that a product comes from. */
     point(trace, term) {
       const source = term?.source ?? trace.terms[0]?.source, kept = grids.get(source);
+      drawnAs.delete(source);
       if (kept) kept.grid.light({ ...lights(trace, source), units: term ? [term.unit] : lights(trace, source).units });
     },
   };
@@ -136,12 +138,14 @@ const activation = (run, found, actions, classes) => {
     }
   };
   ends.push(() => ended.forEach((end) => end()));
+  const element = h("section", { class: "panel activation" }, path,
+    h("div", { class: "activation-head" }, picture.element, h("div", { class: "stack tight" }, heading, value, sees,
+      h("div", { class: "actions" }, button("Workbook of this activation", () => download(false)), button("of the whole network", () => download(true)), making), trouble)),
+    sum);
   return {
-    element: h("section", { class: "panel activation" }, path,
-      h("div", { class: "activation-head" }, picture.element, h("div", { class: "stack tight" }, heading, value, sees,
-        h("div", { class: "actions" }, button("Workbook of this activation", () => download(false)), button("of the whole network", () => download(true)), making), trouble)),
-      sum),
+    element,
     show(next, way) {
+      const before = trace;
       trace = next;
       ended.forEach((end) => end());
       ended = [];
@@ -158,6 +162,8 @@ const activation = (run, found, actions, classes) => {
         : h("a", { href: actions.hash(step.layer, step.unit, way.slice(0, place)) }, short(step))))));
       put(sum, sumOf(next, ended, { down: (term) => actions.down(term), point: (term) => actions.point(next, term) }));
       if (focused) heading.focus({ preventScroll: true });
+      const { top } = heading.getBoundingClientRect();
+      if (before && (top < 0 || top > innerHeight - 100)) element.scrollIntoView({ block: "start", behavior: mayMove() ? "smooth" : "instant" });
       announce(`${label}: ${figure(next.value, 6)}, ${plural(next.terms.length, "product")}`);
     },
   };

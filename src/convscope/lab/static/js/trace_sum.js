@@ -8,8 +8,9 @@ import { count, figure as figureOf, plural } from "./words.js";
 const PAGE = 25; // products on a page
 const DIGITS = 6; // significant digits of a number in the sum, as the command line has them
 const TOTAL_DIGITS = 9; // of the totals that are compared: float32 has 7 to 9
-const CELL = 44, SMALL_CELL = 38; // CSS pixels, in which numbers can be read
+const CELL = 44, SMALL_CELL = 38, PHONE_CELL = 30; // CSS pixels, in which numbers can be read
 
+const NARROW = 500; // CSS pixels of a phone's width
 const figure = (value, digits) => figureOf(value + 0, digits); // "−0" would only puzzle
 const signed = (value) => (value < 0 ? `− ${figure(-value, DIGITS)}` : `+ ${figure(value, DIGITS)}`);
 
@@ -61,7 +62,7 @@ const windowPictures = (found, ended, actions) => {
   const view = windowsOf(found.terms);
   if (!view) return null;
   const { channels, rows, columns, sums } = view;
-  const side = Math.max(rows.length, columns.length), cell = side > 7 ? 16 : side > 3 ? SMALL_CELL : CELL;
+  const side = Math.max(rows.length, columns.length), cell = side > 7 ? 16 : innerWidth < NARROW ? PHONE_CELL : side > 3 ? SMALL_CELL : CELL;
   const whole = extent(Float32Array.from(found.terms, (term) => term.value)), products = extent(Float32Array.from(found.terms, (term) => term.product));
   const weights = extent(Float32Array.from(found.terms, (term) => term.weight));
   let channel = channels[sums.indexOf(sums.reduce((most, sum) => (Math.abs(sum) > Math.abs(most) ? sum : most), sums[0]))];
@@ -100,7 +101,7 @@ const windowPictures = (found, ended, actions) => {
   let strip = null;
   if (channels.length > 1) {
     strip = mapGrid({
-      label: "What each channel adds. Arrow keys move from channel to channel, Enter shows its window.", target: 1200, largest: channels.length <= 16 ? SMALL_CELL : 22, numbers: channels.length <= 16,
+      label: "What each channel adds. Arrow keys move from channel to channel, Enter shows its window.", target: 1200, largest: channels.length <= 16 && innerWidth >= NARROW ? SMALL_CELL : 22, numbers: channels.length <= 16,
       onChoose: ([place]) => show(channels[place]),
     });
     strip.show({ array: { shape: [channels.length], values: Float64Array.from(sums) }, words: ([place]) => `channel ${channels[place]}`, more: () => ["click: its window"] });
@@ -142,7 +143,7 @@ const termsTable = (found, actions) => {
     const part = shown.reduce((sum, place) => sum + terms[place].product, 0), all = terms.reduce((sum, term) => sum + term.product, found.left_out_sum ?? 0);
     const line = (name, value, kind) => h("tr", { class: kind }, h("td"), h("th", { scope: "row", colspan: "3" }, name), h("td", { class: "n" }, value), h("td"));
     put(foot, terms.length > PAGE && line(`these ${shown.length}`, figure(part, DIGITS), "part"),
-      found.terms_left_out && line(`${count(found.terms_left_out)} smaller ones that are not listed`, figure(found.left_out_sum, DIGITS), "part"), line(`all ${count(terms.length + (found.terms_left_out ?? 0))}`, figure(all, DIGITS)));
+      found.terms_left_out > 0 && line(`${count(found.terms_left_out)} smaller ones that are not listed`, figure(found.left_out_sum, DIGITS), "part"), line(`all ${count(terms.length + (found.terms_left_out ?? 0))}`, figure(all, DIGITS)));
     range.textContent = `${count(first + 1)}–${count(first + shown.length)} of ${count(terms.length)}`;
     back.disabled = first === 0;
     on.disabled = first + PAGE >= terms.length;
@@ -165,8 +166,8 @@ const termsTable = (found, actions) => {
  * @param {{down(term), point(term or null)}} actions
  */
 export const sumOf = (found, ended, actions) => {
-  if (!found.terms.length) {
-    const pixel = found.operation === "image";
+  const pixel = found.operation === "image" || found.terms.every((term) => term.source === found.layer); // the first of all operations
+  if (pixel || !found.terms.length) {
     return [h("p", {}, pixel ? `This is a pixel of the image; its value is ${figure(found.value, DIGITS)} of 255. Nothing came before it: this is the end of the way down.` : `There are no products: ${found.note || "the window lies in the padding, and only the bias is left."}`),
       !pixel && sumTable(found)];
   }
