@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy
@@ -25,7 +25,7 @@ from convscope.watch.stats import SAMPLE_SIZE, SamplePlan, Scratch, channel_maxi
 Array = NDArray[Any]
 MASK_PERIOD = 16  # steps between looks at every channel of a layer: one look costs about as much as its sums, a sixteenth of it little
 MOST_CHANNELS = 65_536  # of an output whose axis 1 is taken for channels
-FIRST_LAYERS = 16  # for which there is room at once; the room doubles when they are more
+FIRST_LAYERS = 16  # for which there is room at once, unless it is known how many they are; the room doubles when they are more
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,86 +37,98 @@ class ParameterFigures:
     weight_rms: Array
 
 
+@dataclass(slots=True)
+class _Layer:
+    """A layer and how its outputs are taken: worked out once for the shape that they have."""
+
+    name: str
+    kind: str
+    shape: torch.Size | None = None
+    count: int = 0
+    plan: SamplePlan = SamplePlan(0, 0, 0, 0)
+    targets: list[Tensor] = field(default_factory=list)  # where the sample of each row goes
+    has_channels: bool = False
+    sampled_row: int = -1  # the row that holds its newest sample
+
+
 class Buffers:
     """Collects the layers of some networks.
 
     Args:
         rows: how many steps fit in before they must be drained.
         near_zero: |x| at most this counts as near zero.
+        room: layers to expect.
     """
 
-    def __init__(self, rows: int, near_zero: float) -> None:
+    def __init__(self, rows: int, near_zero: float, room: int = FIRST_LAYERS) -> None:
         self.rows, self.near_zero = rows, near_zero
-        self._names: list[str] = []
-        self._kinds: list[str] = []
-        self._plans: list[tuple[torch.Size, int, SamplePlan] | None] = []  # for the shape that each layer had last
+        self._layers: list[_Layer] = []
+        self._step = 0
         self._steps = numpy.zeros(rows, dtype=numpy.int64)
-        self._sums = numpy.zeros((FIRST_LAYERS, rows, 3))  # count, sum and sum of squares
-        self._seen = numpy.zeros((FIRST_LAYERS, rows), dtype=bool)
-        self._looked_at = numpy.zeros((FIRST_LAYERS, rows), dtype=numpy.int64)  # elements in the sample
+        self._looked_at = numpy.zeros((room, rows), dtype=numpy.int64)  # elements in the sample
         self._samples = torch.zeros(0, rows, SAMPLE_SIZE, dtype=torch.float32)
         self._scratch: Scratch | None = None
+        self._sums: list[tuple[int, int, int, float, float]] = []  # layer, row, count, sum, sum of squares
         self._waiting: list[tuple[int, int, int, Tensor, Tensor]] = []  # on an accelerator: layer, row, count, mean, variance
         self._masks: list[tuple[int, int, Tensor, int]] = []  # layer, row, greatest value of each channel, images
 
-    @property
-    def names(self) -> list[str]:
-        """The layers met so far, in order."""
-        return self._names
-
     def place(self, name: str, kind: str) -> int:
         """A new layer's number."""
-        self._names.append(name)
-        self._kinds.append(kind)
-        self._plans.append(None)
-        if len(self._names) > len(self._sums):
-            self._sums, self._seen, self._looked_at = (
-                numpy.concatenate([old, numpy.zeros_like(old)]) for old in (self._sums, self._seen, self._looked_at)
-            )
-        return len(self._names) - 1
+        self._layers.append(_Layer(name, kind))
+        if len(self._layers) > len(self._looked_at):
+            self._looked_at = numpy.concatenate([self._looked_at, numpy.zeros_like(self._looked_at)])
+        return len(self._layers) - 1
 
     def begin(self, row: int, step: int) -> None:
         """A step begins."""
-        self._steps[row] = step
+        self._steps[row] = self._step = step
 
     def add(self, layer: int, row: int, values: Shaped[Tensor, ...]) -> None:
         """Take what is needed of one output; of several in one step (shared modules, accumulated batches) the first gives the sample."""
-        flat, shape = dense(values), values.shape
-        known = self._plans[layer]
-        if known is None or known[0] != shape:
-            count = flat.numel()
-            known = self._plans[layer] = (shape, count, sample_plan(count, count // max(shape[0], 1) if shape else 1))
-        _, count, plan = known
-        self._seen[layer, row] = True
-        if flat.device.type == "cpu":
-            self._sums[layer, row] += sums(flat, count)
+        flat, known = dense(values), self._layers[layer]
+        if values.shape != known.shape:
+            self._meet(layer, known, values)
+        count = known.count
+        if flat.is_cpu:
+            self._sums.append((layer, row, *sums(flat, count)))
         else:
             variance, mean = torch.var_mean(flat if flat.dtype in (torch.float32, torch.float64) else flat.float(), correction=0)
             self._waiting.append((layer, row, count, mean, variance))
-        if not count:
-            return
-        if not self._looked_at[layer, row]:
-            self._take_sample(layer, row, flat, plan)
-        if (self._steps[row] + layer) % MASK_PERIOD == 0 and len(shape) >= 2 and shape[1] <= MOST_CHANNELS:
-            self._masks.append((layer, row, channel_maximum(values), shape[0]))
+        if known.sampled_row != row and count:
+            known.targets[row].copy_(known.plan.take(flat, self._step))
+            self._looked_at[layer, row], known.sampled_row = known.plan.size, row
+        if known.has_channels and (self._step + layer) % MASK_PERIOD == 0:
+            self._masks.append((layer, row, channel_maximum(values), values.shape[0]))
 
-    def _take_sample(self, layer: int, row: int, flat: Tensor, plan: SamplePlan) -> None:
-        if layer >= len(self._samples) or self._samples.device != flat.device:
-            self._samples = self._grown(flat.device)
-        self._samples[layer, row, : plan.size].view(plan.runs, plan.width).copy_(plan.take(flat, int(self._steps[row])))
-        self._looked_at[layer, row] = plan.size
+    def _meet(self, layer: int, known: _Layer, values: Tensor) -> None:
+        """Work out how outputs of this shape are taken."""
+        shape, count = values.shape, values.numel()
+        if layer >= len(self._samples) or self._samples.device != values.device:
+            self._grow(values.device)
+        plan = sample_plan(count, count // max(shape[0], 1) if shape else 1)
+        known.shape, known.count, known.plan = shape, count, plan
+        known.targets = [row[: plan.size].view(plan.runs, plan.width) for row in self._samples[layer]]
+        known.has_channels = count > 0 and len(shape) >= 2 and shape[1] <= MOST_CHANNELS
 
-    def _grown(self, device: torch.device) -> Tensor:
-        """Room for the samples of all layers, with what is there already."""
-        grown = torch.zeros(len(self._sums), self.rows, SAMPLE_SIZE, dtype=torch.float32, device=device)
+    def _grow(self, device: torch.device) -> None:
+        """Make room for the samples of all layers, and keep what is there already."""
+        grown = torch.zeros(len(self._looked_at), self.rows, SAMPLE_SIZE, dtype=torch.float32, device=device)
         grown[: len(self._samples)] = self._samples.to(device)
-        return grown
+        self._samples = grown
+        for known in self._layers:
+            known.shape = None  # their samples go elsewhere now
 
     def forget(self, row: int) -> None:
         """Leave out what was added at a step."""
-        self._sums[:, row], self._seen[:, row], self._looked_at[:, row] = 0, False, 0
+        self._looked_at[:, row] = 0
+        self._sums = [entry for entry in self._sums if entry[1] != row]
         self._waiting = [entry for entry in self._waiting if entry[1] != row]
         self._masks = [entry for entry in self._masks if entry[1] != row]
+        self._empty_samples()
+
+    def _empty_samples(self) -> None:
+        for known in self._layers:
+            known.sampled_row = -1
 
     # ------------------------------------------------------------ draining
 
@@ -126,14 +138,13 @@ class Buffers:
         Args:
             figures: by layer, what is known of its own parameters.
         """
-        layers = len(self._names)
-        rows = numpy.zeros((layers, self.rows), dtype=ROW)
+        rows = numpy.zeros((len(self._layers), self.rows), dtype=ROW)
         rows["first_step"] = rows["last_step"] = self._steps
         rows["records"] = 1
         for name in ("update_ratio", "gradient_rms", "weight_rms"):
             rows[name] = math.nan
-        for layer, name in enumerate(self._names):
-            if own := figures.get(name):
+        for layer, known in enumerate(self._layers):
+            if own := figures.get(known.name):
                 rows["update_ratio"][layer], rows["gradient_rms"][layer], rows["weight_rms"][layer] = (
                     own.update_ratio,
                     own.gradient_rms,
@@ -141,18 +152,17 @@ class Buffers:
                 )
         rows["parameter_records"] = ~numpy.isnan(rows["weight_rms"])
         first, bins = self._fill_samples(rows)
-        self._fill_moments(rows)
+        seen = self._fill_moments(rows)
         masks = self._fill_masks(rows)
         found = []
-        for layer in range(layers):
-            used = self._seen[layer]
+        for layer, known in enumerate(self._layers):
+            used = seen[layer]
             if used.any():
                 mask = masks[layer][used] if layer in masks else numpy.zeros((int(used.sum()), 0), dtype=numpy.uint8)
-                found.append(
-                    LayerColumns(self._names[layer], self._kinds[layer], self.near_zero, rows[layer][used], first, bins[layer][used], mask)
-                )
-        self._sums[:], self._seen[:], self._looked_at[:] = 0, False, 0
-        self._waiting, self._masks = [], []
+                found.append(LayerColumns(known.name, known.kind, self.near_zero, rows[layer][used], first, bins[layer][used], mask))
+        self._looked_at[:] = 0
+        self._sums, self._waiting, self._masks = [], [], []
+        self._empty_samples()
         return found
 
     def _fill_samples(self, rows: Array) -> tuple[int, Array]:
@@ -181,13 +191,22 @@ class Buffers:
             bins[layer, places, stats.first_bin - first : stats.first_bin - first + stats.bins.shape[1]] = stats.bins
         return first, bins
 
-    def _fill_moments(self, rows: Array) -> None:
-        """Count, mean and m2; where an element was not finite, mean and variance of the sample's finite ones stand there already."""
+    def _fill_moments(self, rows: Array) -> Array:
+        """Count, mean and m2; where an element was not finite, mean and variance of the sample's finite ones stand there already.
+
+        Returns:
+            Whether there was any output of each layer in each row.
+        """
         if self._waiting:
             pairs = torch.stack([value.double() for *_, mean, variance in self._waiting for value in (mean, variance)]).tolist()
             for (layer, row, count, *_), mean, variance in zip(self._waiting, pairs[::2], pairs[1::2], strict=True):
-                self._sums[layer, row] += (count, mean * count, (variance + mean * mean) * count)
-        count, total, squares = numpy.moveaxis(self._sums[: len(rows)], 2, 0)
+                self._sums.append((layer, row, count, mean * count, (variance + mean * mean) * count))
+        added = numpy.array(self._sums, dtype=numpy.float64).reshape(-1, 5)
+        at = added[:, 0].astype(numpy.int64), added[:, 1].astype(numpy.int64)
+        seen, sums = numpy.zeros(rows.shape, dtype=bool), numpy.zeros((*rows.shape, 3))
+        seen[at] = True
+        numpy.add.at(sums, at, added[:, 2:])
+        count, total, squares = numpy.moveaxis(sums, 2, 0)
         finite = numpy.isfinite(squares)
         with numpy.errstate(invalid="ignore", divide="ignore"):
             mean = total / count
@@ -196,6 +215,7 @@ class Buffers:
         rows["mean"] = numpy.where(finite, mean, rows["mean"])
         rows["m2"] = numpy.where(finite & (count > 0), m2, rows["m2"] * count)
         rows["non_finite"] = rows["sampled"] = ~finite
+        return seen
 
     def _fill_masks(self, rows: Array) -> dict[int, Array]:
         """By layer, which channels were positive, at the steps at which they were looked at."""

@@ -249,6 +249,14 @@ def first_tensor(output: Any) -> Tensor | None:
     return None
 
 
-def in_graph(output: Tensor | None) -> bool:
-    """Whether a backward pass could follow."""
-    return output is not None and output.requires_grad and torch.is_grad_enabled()
+def tensors_of(output: Any) -> Iterator[Tensor]:
+    """Every floating point tensor in a module's output; tuples, lists and dicts are searched."""
+    if isinstance(output, Tensor):
+        if output.is_floating_point():
+            yield output
+    elif isinstance(output, dict):
+        for value in output.values():
+            yield from tensors_of(value)
+    elif isinstance(output, list | tuple):
+        for value in output:
+            yield from tensors_of(value)

@@ -31,6 +31,7 @@ class Observer:
         model: the outermost module.
         emit: receives each observation, at scheduled steps and at `close`.
         spy: whether to listen to losses here (otherwise the owner calls `loss_called`).
+        on_backward: called when a backward pass reaches an output of the model.
 
     Example:
         >>> observer = Observer(model, log.observe)
@@ -40,13 +41,15 @@ class Observer:
         >>> observer.close()
     """
 
-    def __init__(self, model: nn.Module, emit: Callable[[Observation], None], *, spy: bool = True) -> None:
+    def __init__(
+        self, model: nn.Module, emit: Callable[[Observation], None], *, spy: bool = True, on_backward: Callable[[], None] = lambda: None
+    ) -> None:
         self.steps = 0
         self._model = model
         self._deferred = Deferred()
         self._emit = emit
         self._weights = WeightWatch(model, self._deferred, emit)
-        self._passes = PassWatch(model, self._deferred, emit)
+        self._passes = PassWatch(model, self._deferred, emit, on_backward)
         self._norms = BatchNormWatch(model, self._deferred, emit)
         self._described = self._looked = False
         self._depth = 0

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from convscope.diagnose.observations import scheduled
 from convscope.records import Observation
 from convscope.watch.deferred import Deferred, Numbers
-from convscope.watch.graph_facts import BATCH_NORMS, DROPOUTS, NORMS, first_tensor
+from convscope.watch.graph_facts import BATCH_NORMS, DROPOUTS, NORMS, first_tensor, tensors_of
 from convscope.watch.identity import Identity, hashes_of
 from convscope.watch.loss_spy import LossCall
 from convscope.watch.observe_loss import Answers, answers
@@ -103,10 +103,11 @@ class PassWatch:
         model: the watched model.
         deferred: where small results wait.
         emit: receives observations.
+        on_backward: called when a backward pass reaches an output.
     """
 
-    def __init__(self, model: nn.Module, deferred: Deferred, emit: Emit) -> None:
-        self._deferred, self._emit = deferred, emit
+    def __init__(self, model: nn.Module, deferred: Deferred, emit: Emit, on_backward: Callable[[], None] = lambda: None) -> None:
+        self._deferred, self._emit, self._on_backward = deferred, emit, on_backward
         self._model = model
         self._norms = [m for m in model.modules() if isinstance(m, BATCH_NORMS)]
         self._drops = [m for m in model.modules() if isinstance(m, DROPOUTS) and m.p > 0]
@@ -147,17 +148,20 @@ class PassWatch:
 
     def end(self, output: object) -> None:
         """The pass ends; learn later whether a backward pass follows."""
-        current, tensor = self._now, first_tensor(output)
-        if current is None or tensor is None:
+        current = self._now
+        if current is None:
             return
-        if tensor.requires_grad:
-
-            def reached(_: Tensor) -> None:
-                current.backward = True
-
-            tensor.register_hook(reached)  # type: ignore[no-untyped-call]
-        elif not torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
             self._evaluated(current)
+            return
+
+        def reached(_: Tensor) -> None:
+            current.backward = True
+            self._on_backward()
+
+        for tensor in tensors_of(output):
+            if tensor.requires_grad:
+                tensor.register_hook(reached)  # type: ignore[no-untyped-call]
 
     def loss_called(self, call: LossCall) -> None:
         """A loss was computed on the output of the current pass."""

@@ -10,12 +10,12 @@ kept as a note and never reaches the loop.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -35,10 +35,12 @@ from convscope.watch.loss_spy import LossCall, LossSpy
 from convscope.watch.observe import Observer
 from convscope.watch.parameters import ParameterWatch
 from convscope.watch.ranks import Alone, Sink, is_distributed, sink_for
+from convscope.watch.stats import SAMPLE_SIZE
 
-ROWS = 16  # steps in the buffers; what they hold is read together, which is cheaper
+ROWS = 32  # steps in the buffers; what they hold is read together, which is cheaper
 ROWS_ON_DEVICE = 64  # the same on an accelerator, where reading waits for the device
-DRAIN_SECONDS = 0.4  # the buffers are read at least this often, so that a killed process loses less than a second
+FEWEST_ROWS, MOST_SAMPLES = 4, 1 << 24  # elements in the buffers (64 MiB): networks of very many layers get fewer rows
+DRAIN_SECONDS = 0.8  # the buffers are read, and the log is written, at least this often, so that a killed process loses less than a second
 MOST_CALLS = (
     8  # of one layer in one pass that are told apart; further ones count as the last (a recurrent layer may run for thousands of steps)
 )
@@ -98,13 +100,16 @@ class Recording:
         self._layers, self.notes = watched_layers(models, wanted)
         self._hooks, self._spy = Capture(), LossSpy(self._loss_called)
         self._functions = FunctionCalls(self._take)
-        self._observers = {name: Observer(model, self._emitter(name), spy=False) for name, model in models.items()}
+        self._observers = {
+            name: Observer(model, self._emitter(name), spy=False, on_backward=self._backward_reached) for name, model in models.items()
+        }
         self._held = {name: {id(parameter) for parameter in model.parameters()} for name, model in models.items()}
         self._speaking: Observer | None = None  # of the network that was run last
         self._stepping: list[Observer] = []
         self._met = False  # whether an optimiser was met that holds parameters of a watched network
         on_device = any(parameter.device.type != "cpu" for model in models.values() for parameter in model.parameters())
-        self._buffers = Buffers(ROWS_ON_DEVICE if on_device else ROWS, near_zero)
+        rows = min(ROWS_ON_DEVICE if on_device else ROWS, MOST_SAMPLES // (SAMPLE_SIZE * len(self._layers)))
+        self._buffers = Buffers(max(FEWEST_ROWS, rows), near_zero, room=len(self._layers))
         self._places: dict[str, int] = {}  # number in the buffers by name
         self._calls: dict[str, int] = {}
         self._parameters: ParameterWatch | None = None
@@ -151,13 +156,9 @@ class Recording:
             return self._log.observe
         return lambda seen: self._log.observe(dataclasses.replace(seen, subject=f"{model}/{seen.subject}" if seen.subject else model))
 
-    @contextlib.contextmanager
-    def _careful(self, where: str) -> Iterator[None]:
+    def _careful(self, where: str) -> _Careful:
         """Keep an exception of ours away from the loop that is watched."""
-        try:
-            yield
-        except Exception as error:
-            self._trouble(where, error)
+        return _Careful(self._trouble, where)
 
     def _trouble(self, where: str, error: Exception) -> None:
         note = f"{where} could not be recorded: {type(error).__name__}: {error}"
@@ -186,9 +187,6 @@ class Recording:
             if output is not None:  # None: the pass raised
                 with self._careful("A pass"):
                     self._observers[name].forward_end(output)
-                    for tensor in tensors_of(output):
-                        if tensor.requires_grad:
-                            tensor.register_hook(self._backward_reached)  # type: ignore[no-untyped-call]
 
         return passed
 
@@ -251,7 +249,7 @@ class Recording:
             if call.result.requires_grad and self._now is not None:
                 self._now.losses.append(_kept(call.result))
 
-    def _backward_reached(self, _: Tensor) -> None:
+    def _backward_reached(self) -> None:
         """A backward pass has come to an output of a network; of several outputs the first counts."""
         task = torch._C._current_graph_task_id()
         if task == self._backward_task or self._now is None:
@@ -362,6 +360,24 @@ class Recording:
         self._sink.write(self._buffers.drain(figures), records, self.step)
 
 
+class _Careful:
+    """Context manager that hands an exception on instead of raising it; `contextlib` has the same, ten times slower."""
+
+    __slots__ = ("_tell", "_where")
+
+    def __init__(self, tell: Callable[[str, Exception], None], where: str) -> None:
+        self._tell, self._where = tell, where
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> bool:
+        if isinstance(error, Exception):
+            self._tell(self._where, error)
+            return True
+        return False
+
+
 def _unknown() -> float:
     return math.nan
 
@@ -380,15 +396,3 @@ def _kept(value: Tensor) -> float | Tensor:
     value = value if value.numel() == 1 else value.mean()
     return value.item() if value.device.type == "cpu" else value.clone()
 
-
-def tensors_of(output: Any) -> Iterator[Tensor]:
-    """Every floating point tensor in a module's output; tuples, lists and dicts are searched."""
-    if isinstance(output, Tensor):
-        if output.is_floating_point():
-            yield output
-    elif isinstance(output, dict):
-        for value in output.values():
-            yield from tensors_of(value)
-    elif isinstance(output, list | tuple):
-        for value in output:
-            yield from tensors_of(value)
