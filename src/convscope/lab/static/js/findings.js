@@ -85,7 +85,7 @@ export const findingsView = ({ show, where, apply }) => {
       const open = rest.querySelector("details")?.open;
       const of = causes(verdict.findings);
       put(list, verdict.findings.map((_, place) => of[place] < 0 && card(verdict.findings, of, place)));
-      put(rest, unchecked(verdict.not_checked));
+      put(rest, verdict.verdict !== "too_early" && unchecked(verdict.not_checked));
       if (open) rest.querySelector("details")?.setAttribute("open", "");
       if (focused) [...element.querySelectorAll("[data-key]")].find(({ dataset }) => dataset.key === focused)?.focus();
       const fresh = known === null ? [] : verdict.findings.filter((finding) => !known.has(keyOf(finding)));

@@ -68,19 +68,22 @@ export const pairView = (pair) => {
   };
 
   const redraw = () => { for (const one of figures) one.redraw(); };
+  const kinds = pair.sides.map(() => h("span", { class: "muted" }));
   const pictures = pair.sides.map((side, i) => {
     if (shown === null) return null;
     const picture = made(bandsFigure({ label: `Values of the layer in ${side.name} over the steps; the arrow keys move`, height: 280, layer: () => layers[i].get(shown), cursor }));
-    return h("section", { class: "panel" }, h("div", { class: "chart-head" }, h("h3", {}, h("span", { class: "swatch", style: { background: `var(${TINTS[i]})` } }), side.name)), picture.element);
+    return h("section", { class: "panel" }, h("div", { class: "chart-head" }, h("h3", {}, h("span", { class: "swatch", style: { background: `var(${TINTS[i]})` } }), side.name), kinds[i]), picture.element);
   });
   const choose = (name) => {
     shown = name;
+    kinds.forEach((kind, i) => { kind.textContent = `${name} ${layers[i].get(name).kind}`; });
     redraw();
   };
-  const named = (name) => `${name} ${layers[0].get(name).kind}`;
+  const named = (name) => ([...new Set(layers.map((side) => side.get(name).kind))].length > 1 ? name : `${name} ${layers[0].get(name).kind}`);
   const chooser = () => (common.length <= FEW ? choices("Layer", common.map((name) => [name, named(name)]), shown, choose)
     : h("label", { class: "inline" }, "Layer ", select(common.map((name) => [name, named(name)]), shown, { on: { change: ({ target }) => choose(target.value) } })));
 
+  if (shown !== null) choose(shown);
   const element = h("div", { class: "stack pair-view" },
     h("section", { class: "panel asked-pair" }, h("h2", {}, pair.question ?? pair.title), pair.explanation && h("p", {}, pair.explanation)),
     h("div", { class: "pair" }, pair.sides.map(headOf)),

@@ -16,10 +16,10 @@ const STATES = { starting: "Starting", running: "Training", finished: "Finished"
  * The view of a run.
  * @param {string} name
  * @param {object} context the shell's
- * @param {{onEnd: function(), apply: function(run, change)}} actions
+ * @param {{onEnd: function(), onResume: function(), apply: function(run, change)}} actions
  * @returns {{element, end: function()}}
  */
-export const runView = (name, context, { onEnd, apply }) => {
+export const runView = (name, context, { onEnd, onResume, apply }) => {
   const { run, take } = makeSeries();
   const cursor = makeCursor();
   const heading = h("h1", { tabindex: "-1" }, name);
@@ -114,7 +114,7 @@ export const runView = (name, context, { onEnd, apply }) => {
     const word = state();
     chip.className = `chip ${word === "starting" ? "running" : word}`;
     put(chip, going() && h("span", { class: "dot", "aria-hidden": "true" }), connection === "waiting" ? "Reconnecting …" : STATES[word] ?? word);
-    stop.hidden = !going();
+    stop.hidden = !going() || detail?.stoppable === false;
     stop.disabled = stopping;
     stop.textContent = stopping ? "Stopping …" : "Stop";
     const done = (run.steps.step.at(-1) ?? -1) + 1, total = run.state?.steps;
@@ -179,6 +179,7 @@ export const runView = (name, context, { onEnd, apply }) => {
   const handlers = Object.fromEntries(Object.keys(take).map((kind) => [kind, (event) => {
     const before = run.state?.state;
     take[kind](event);
+    if (kind === "state" && event.state !== "starting" && before !== event.state) load(); // before that there is nothing to be read
     if (kind === "state" && before && GOING.has(before) && !GOING.has(event.state)) announce(`${name}: ${STATES[event.state] ?? event.state}.`);
     later(kind);
   }]));
@@ -186,22 +187,36 @@ export const runView = (name, context, { onEnd, apply }) => {
     try {
       detail = await get(runPath(name));
       put(actions,
-        detail.can_inspect !== false && h("a", { class: "button", href: context.link("inside", name) }, "Look inside"),
+        detail.can_inspect && h("a", { class: "button", href: context.link("inside", name) }, "Look inside"),
         h("a", { class: "button", href: context.link("compare", "runs", name) }, "Compare"),
+        ["stopped", "broken"].includes(detail.state) && detail.command === "train" && button("Go on", goOn, { class: "primary" }),
         stop);
     } catch (error) {
-      if (error.status === 404 && !run.state) put(said, failure(error)); // a run that is starting has no files yet
-      put(actions, stop);
+      if (error.status === 404) {
+        stream.close();
+        connection = "ended";
+        heading.nextElementSibling.hidden = tiles.hidden = bar.hidden = waitingFor.hidden = true;
+      }
+      put(actions);
+      put(said, failure(error));
+      return;
     }
     later("state");
+  };
+  const goOn = async () => {
+    try {
+      await post(runPath(name, "resume"));
+      onResume();
+    } catch (error) {
+      put(said, failure(error));
+    }
   };
   const stream = follow(name, handlers, (status) => {
     connection = status;
     if (status === "ended") {
       stopping = false;
-      load();
       onEnd();
-    } else if (status === "live") load();
+    } else if (status === "waiting" && !run.state) load(); // no stream at all: perhaps there is no such run
     later("state");
   });
   const stopRun = async () => {

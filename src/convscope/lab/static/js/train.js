@@ -23,12 +23,7 @@ export const mount = async (root, context) => {
   put(root, h("div", { class: "split train" }, side, place));
 
   const again = (detail, change) => { // the settings of a run with a finding's change, ready to be started
-    const { config } = detail ?? {};
-    const left = form.fill({
-      ...(config && { data: config.data?.source, model: config.model?.name, epochs: config.train?.epochs, batch_size: config.train?.batch_size, lr: config.train?.lr, norm: config.model?.arguments?.norm ?? true, seed: config.train?.seed }),
-      ...detail?.settings,
-      ...change,
-    });
+    const left = form.fill({ ...detail?.settings, ...change });
     fresh.open = true;
     showWhere(fresh);
     form.told(change, Object.keys(change).filter((name) => name in left));
@@ -43,7 +38,8 @@ export const mount = async (root, context) => {
         button("Train on MNIST now", () => form.element.requestSubmit(), { class: "primary" })));
     }
     context.chooseRun(run);
-    view = runView(run, context, { onEnd: () => Promise.allSettled([context.refresh(), list.refresh(run)]), apply: again });
+    const look = () => Promise.allSettled([context.refresh(), list.refresh(run)]);
+    view = runView(run, context, { onEnd: look, onResume: () => { open(run); look(); }, apply: again });
     put(place, view.element);
     if (NARROW.matches) fresh.open = others.open = false;
   };
