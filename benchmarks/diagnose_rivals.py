@@ -11,7 +11,7 @@ import math
 import statistics
 from collections.abc import Callable
 
-from convscope.diagnose.rules.signal import beyond
+from convscope.diagnose.rules.layers import beyond
 from convscope.diagnose.view import RunView, number
 from convscope.records import LayerStats
 

@@ -50,7 +50,7 @@ def test_the_first_layer_with_an_infinite_value_is_named() -> None:
     rows = [*layers(50), layer("1.conv", 50, non_finite=True)]
     finding = found(judged(losses=losses, rows=rows), "non_finite")
     assert finding.message == "At step 50 layer 1.conv became infinite or not a number (NaN), and since then the network cannot learn."
-    assert finding.fix.change == {"lr": 0.005, "clip": 1.0}
+    assert finding.fix.change == {"lr": 0.005, "clip_norm": 1.0}
 
 
 def test_an_overflow_that_mixed_precision_skips_is_silent() -> None:
@@ -63,9 +63,15 @@ def test_gradients_that_are_never_cleared() -> None:
     finding = found(judged(carry), "grads_not_cleared")
     assert finding.severity == "problem"
     assert finding.message == (
-        "The gradients of earlier steps are never set back to zero, so since step 1 every step adds up all the old directions and overshoots."
+        "The gradients of earlier steps are not set back to zero before each step, so since step 1 the steps add up old directions and overshoot."
     )
     assert finding.fix.text == "Call optimizer.zero_grad() once per step, before loss.backward()."
+
+
+def test_gradients_that_are_cleared_now_and_then() -> None:
+    looks = [seen("gradient_carry", 20, "4.bias", checked=20, carried=17, streak=4, since=17)]
+    looks += [seen("gradient_carry", 250, "4.bias", checked=250, carried=60, streak=0, since=121)]  # dead since: no gradient is left
+    assert found(judged(*looks), "grads_not_cleared").step == 17
 
 
 def test_one_stale_gradient_is_no_finding() -> None:
@@ -128,8 +134,14 @@ def test_a_frozen_head_is_a_problem_and_a_frozen_trained_backbone_is_not() -> No
     random_backbone = seen("network", **{**NETWORK, "trainable": 3000, "frozen_fresh": 1.0})
     finding = found(judged(random_backbone, losses=[2.3 - step / 400 for step in range(300)]), "mostly_frozen")
     assert finding.message == (
-        "90 % of the weights are frozen (requires_grad is False), so most of the network stays as it was drawn at random and cannot learn."
+        "90 % of the weights are frozen (requires_grad is False) as they were drawn at random, so these layers cannot learn."
     )
+
+
+def test_a_few_frozen_layers_that_were_never_trained() -> None:
+    first_layers = seen("network", **{**NETWORK, "trainable": 29_000, "frozen_fresh": 1.0})
+    assert found(judged(first_layers), "mostly_frozen").severity == "warning"
+    assert said(judged(first_layers, losses=[2.3 * math.exp(-step / 20) for step in range(300)])) == []  # nothing is left to learn
 
 
 def test_training_in_evaluation_mode() -> None:

@@ -20,11 +20,12 @@ from hand_made import (
     judged,
     layer,
     layers,
+    loss_inputs,
     said,
     seen,
 )
 
-from convscope.records import Histogram, LayerStats
+from convscope.records import Histogram, LayerStats, Observation
 
 
 def test_raw_bytes_as_input() -> None:
@@ -72,7 +73,9 @@ def test_vanishing_gradients() -> None:
         for at in range(4)
     ]
     finding = found(judged(losses=flat(), rows=rows), "vanishing_signal")
-    assert finding.message == "The first layer's gradient is 1000000 times weaker than the last layer's, so the first layers hardly learn."
+    assert finding.message == (
+        "The first layer's gradient (what tells it how to change) is 1000000 times weaker than the last layer's, so the first layers hardly learn."
+    )
     assert "vanishing_signal" not in said(judged(rows=rows))
 
 
@@ -133,6 +136,79 @@ def test_saturated_tanh() -> None:
         "100 % of what enters layer 0.act lies beyond ±2, where its curve is flat, so those units hardly react and hardly learn."
     )
     assert said(judged(rows=rows)) == []
+
+
+def drawn(rms: float) -> list[Observation]:
+    looks = [seen("filters", 0, f"{at}.conv", identical=0.0, filters=8, inputs=8, fan_in=72, largest=0.3, rms=rms) for at in range(3)]
+    return [*looks, seen("filters", 20, "0.conv", identical=0.0, filters=8, inputs=8, fan_in=72, largest=0.3, rms=rms, still_moving=True)]
+
+
+def test_weights_that_were_drawn_too_small() -> None:
+    finding = found(judged(*drawn(0.01), losses=flat()), "bad_initial_scale")
+    assert finding.message == (
+        "The weights began so small that each layer hands on about 0.0849 times what it receives (0.5 to 1.5 is usual), so its size hides what "
+        "the images differ in."
+    )
+    assert finding.fix.change == {"init": "kaiming_normal"}
+    assert said(judged(*drawn(0.01))) == []
+    assert "bad_initial_scale" not in said(judged(*drawn(0.07), losses=flat()))
+
+
+def test_weak_gradients_of_small_weights_follow_from_them() -> None:
+    rows = [layer(f"{at}.conv", step, gradient_rms=10.0 ** (at * 2 - 8)) for step in range(STEPS) for at in range(3)]
+    findings = judged(*drawn(0.01), losses=flat(), rows=rows).findings
+    assert [(f.name, f.cause) for f in findings][:2] == [("bad_initial_scale", None), ("vanishing_signal", "bad_initial_scale")]
+
+
+def squashing_network(inputs: Histogram, gradients: tuple[float, float, float] = (1e-3, 1e-3, 1e-3)) -> list[LayerStats]:
+    rows = []
+    for step in range(STEPS):
+        for at, gradient in enumerate(gradients):
+            rows.append(
+                layer(f"{at}.conv", step, histogram=inputs if at < 2 and step > 50 else Histogram(240, (1000,)), gradient_rms=gradient)
+            )
+            if at < 2:
+                rows.append(layer(f"{at}.act", step, "Sigmoid", weighted=False))
+    return rows
+
+
+def test_gradients_that_fade_from_the_start_come_before_units_that_saturate_later() -> None:
+    rows = squashing_network(Histogram(258, (1000,)), (1e-8, 1e-5, 1e-2))
+    findings = judged(losses=flat(), rows=rows).findings
+    assert [(f.name, f.step, f.cause) for f in findings][:2] == [("vanishing_signal", 0, None), ("saturated_units", 51, "vanishing_signal")]
+    assert findings[0].fix.change == {"norm": True, "init": "kaiming_normal", "activation": "relu"}
+
+
+def test_a_loss_that_is_summed_over_the_batch() -> None:
+    finding = judged(*loss_inputs(loss=64.0, plain_loss=2.0), losses=flat(level=73.7), rows=layers(update_ratio=0.08)).findings[0]
+    assert (finding.name, finding.step) == ("exploding_gradients", 0)
+    assert finding.message == (
+        "The loss is 32 times the mean over the images (a sum, or multiplied by a number), and so is every gradient, so each step is that much "
+        "too long."
+    )
+    assert finding.fix.change == {"lr": 0.002}
+    assert said(judged(*loss_inputs(loss=64.0, plain_loss=2.0), losses=[32 * loss for loss in falling()])) == []
+
+
+def test_a_first_step_that_replaces_the_weights_is_a_learning_rate_too_high_even_when_nothing_moves_later() -> None:
+    rows = [layer(f"{at}.conv", step, update_ratio=0.5 if step < 10 else 1e-9) for step in range(STEPS) for at in range(3)]
+    assert said(judged(losses=flat(), rows=rows))[0] == "lr_too_high"
+    assert said(judged(rows=rows)) == []
+
+
+def test_activations_that_crash_again_and_again_are_named_before_the_learning_rate() -> None:
+    rows = [layer(f"{at}.conv", step, std=0.1 * 1.1 ** (step % 40), update_ratio=0.08) for step in range(STEPS) for at in range(3)]
+    findings = judged(losses=flat(), rows=rows).findings
+    assert [(f.name, f.cause) for f in findings] == [
+        ("activation_collapse_cycles", None),
+        ("lr_too_high", "activation_collapse_cycles"),
+    ]
+
+
+def test_a_single_odd_batch_late_in_a_slow_run_is_fine() -> None:
+    losses = [2.3 - step / 400 for step in range(STEPS)]
+    losses[250] = 3.0
+    assert said(judged(losses=losses, rows=layers(update_ratio=0.03))) == []
 
 
 def test_steps_that_are_too_large() -> None:

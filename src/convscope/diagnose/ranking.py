@@ -9,6 +9,10 @@ import dataclasses
 
 from convscope.records import Finding
 
+AT_START = " from the start"  # what was found at step 0 cannot follow from what training did
+AGAIN = " again and again"  # a layer that crashes so often shows the fault itself, and tells more than the size of the steps behind it
+OFTEN = 3  # crashes of one layer
+CRASHES = "most crashes of one layer"  # name of the evidence
 # Upstream first: what a run needs before the next thing can work.
 ORDER = (
     "input_not_normalised",
@@ -25,7 +29,12 @@ ORDER = (
     "data_order_or_leak",
     "lr_schedule_collapsed",
     "over_regularised",
+    "dead_units from the start",
+    "saturated_units from the start",
     "bad_initial_scale",
+    "vanishing_signal from the start",
+    "exploding_gradients from the start",
+    "activation_collapse_cycles again and again",
     "lr_too_high",
     "lr_too_low",
     "batchnorm_unreliable",
@@ -44,6 +53,7 @@ _BROKEN = frozenset(
     {
         "exploding_gradients",
         "activation_collapse_cycles",
+        "activation_collapse_cycles again and again",
         "dead_units",
         "saturated_units",
         "vanishing_signal",
@@ -52,7 +62,10 @@ _BROKEN = frozenset(
         "labels_look_random",
     }
 )
-_STRUCTURAL = _BROKEN | {"bad_initial_scale", "lr_too_high", "lr_too_low", "batchnorm_unreliable", "over_regularised", "label_noise"}
+_FROM_START = frozenset(name for name in ORDER if name.endswith(AT_START))
+_STRUCTURAL = (
+    _BROKEN | _FROM_START | {"bad_initial_scale", "lr_too_high", "lr_too_low", "batchnorm_unreliable", "over_regularised", "label_noise"}
+)
 
 # What may follow from what. Only findings that are present count.
 EXPLAINS: dict[str, frozenset[str]] = {
@@ -70,7 +83,12 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "data_order_or_leak": _STRUCTURAL | {"overfitting"},
     "lr_schedule_collapsed": _STRUCTURAL,
     "over_regularised": _BROKEN | {"lr_too_low", "lr_too_high"},
-    "bad_initial_scale": _BROKEN | {"lr_too_high", "lr_too_low"},
+    "dead_units from the start": _BROKEN | {"vanishing_signal from the start", "bad_initial_scale", "lr_too_high", "lr_too_low"},
+    "saturated_units from the start": _BROKEN | {"vanishing_signal from the start", "bad_initial_scale", "lr_too_high", "lr_too_low"},
+    "bad_initial_scale": _BROKEN | _FROM_START | {"lr_too_high", "lr_too_low"},
+    "vanishing_signal from the start": frozenset({"saturated_units", "lr_too_high", "lr_too_low", "one_class", "labels_look_random"}),
+    "exploding_gradients from the start": _BROKEN | {"lr_too_high"},
+    "activation_collapse_cycles again and again": _BROKEN | {"lr_too_high"},
     "lr_too_high": _BROKEN,
     "lr_too_low": frozenset({"vanishing_signal", "one_class", "labels_look_random"}),
     "batchnorm_unreliable": frozenset({"one_class"}),
@@ -93,20 +111,32 @@ def ranked(findings: list[Finding]) -> tuple[Finding, ...]:
 
     A finding explains another only when it is at least as severe as a warning, or as severe as the other: a note does not excuse a problem.
     """
-    place = {name: at for at, name in enumerate(ORDER)}
-    by_root = sorted(findings, key=lambda f: place[f.name])
+    by_root = sorted(findings, key=_place)
     cause: dict[str, str] = {}
     for finding in by_root:
         for other in by_root:
-            explains = other.name in EXPLAINS[finding.name] and SEVERITIES[finding.severity] >= min(1, SEVERITIES[other.severity])
-            if explains and finding.name not in cause and other.name not in cause:
+            explains = _key(other) in EXPLAINS[_key(finding)] and SEVERITIES[finding.severity] >= min(1, SEVERITIES[other.severity])
+            if explains and other is not finding and finding.name not in cause and other.name not in cause:
                 cause[other.name] = finding.name
-    roots = sorted((f for f in findings if f.name not in cause), key=lambda f: (-_weight(f, by_root, cause), place[f.name]))
+    roots = sorted((f for f in findings if f.name not in cause), key=lambda f: (-_weight(f, by_root, cause), _place(f)))
     ordered: list[Finding] = []
     for root in roots:
         ordered.append(root)
         ordered += [dataclasses.replace(f, cause=root.name) for f in by_root if cause.get(f.name) == root.name]
     return tuple(ordered)
+
+
+def _key(finding: Finding) -> str:
+    """The name under which ORDER and EXPLAINS hold a finding."""
+    at_start = finding.name + AT_START
+    if finding.step == 0 and at_start in _FROM_START:
+        return at_start
+    crashes = next((item.value for item in finding.evidence if item.name == CRASHES), 0)
+    return finding.name + AGAIN if isinstance(crashes, int) and crashes >= OFTEN else finding.name
+
+
+def _place(finding: Finding) -> int:
+    return ORDER.index(_key(finding))
 
 
 def _weight(root: Finding, findings: list[Finding], cause: dict[str, str]) -> int:

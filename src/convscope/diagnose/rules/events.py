@@ -13,6 +13,7 @@ from convscope.diagnose.view import RunView, Threshold, number
 from convscope.records import Evidence, Finding, Fix, Severity
 
 CARRIED = Threshold(3, "steps in a row", "diagnoses.md, row 2: one stale gradient can be a restart, three are a missing zero_grad")
+OFTEN = Threshold(8, "steps", "chosen: gradients that are cleared now and then, but not each time")
 SETTLED = 3  # steps after which every optimiser of the loop has stepped
 STILL = Threshold(5, "steps in a row", "diagnoses.md, row 3")
 MOST = Threshold(0.5, "of the weights", "diagnoses.md, row 3", share=True)
@@ -20,6 +21,8 @@ NEARLY_ALL = Threshold(0.9, "of the weights", "diagnoses.md, row 4", share=True)
 LEARNED_WELL = Threshold(
     0.25, "of the loss of guessing", "chosen: below it the layers that do not train are plainly good as they are", share=True
 )
+PERFECT = Threshold(0.05, "of the loss of guessing", "chosen: nothing worth having is left to learn", share=True)
+A_PART = Threshold(0.01, "of the weights", "chosen: the first convolutions of a small network are no more than that", share=True)
 WRONG_PASSES = Threshold(20, "passes", "chosen: more than a few probing passes; the catalogue's 'an epoch-long pattern'")
 WRONG_SHARE = Threshold(0.5, "of the passes", "chosen: most of them", share=True)
 NEVER_STEPPED = Threshold(50, "backward passes", "chosen: more than gradient accumulation needs before its first step")
@@ -49,7 +52,7 @@ def non_finite(view: RunView) -> Finding | None:
         lr = {"lr": rate / 10} if rate > 0 else {}
         fix = Fix(
             "Train again from the start with a tenth of the learning rate, and limit the size of a step (gradient clipping at 1).",
-            {**lr, "clip": 1.0},
+            {**lr, "clip_norm": 1.0},
         )
     return Finding("non_finite", "problem", where, step, message, fix, tuple(evidence), "IEEE 754; pytorch issue 160016")
 
@@ -82,20 +85,24 @@ def _loss_seen(view: RunView) -> bool:
 def grads_not_cleared(view: RunView) -> Finding | None:
     """Old gradients were still there when the next step's were added, several steps in a row."""
     for carry in view.newest("gradient_carry"):
-        streak, since = number(carry, "streak", 0), int(number(carry, "since", 0))
-        if streak < view.limit(CARRIED):
+        carried, checked = number(carry, "carried", 0), number(carry, "checked", 0)
+        longest = max(view.seen("gradient_carry", carry.subject), key=lambda look: number(look, "streak", 0))
+        streak, since = number(longest, "streak", 0), int(number(longest, "since", 0))
+        lasting = number(carry, "streak", 0) >= view.limit(CARRIED)
+        if not lasting and not (streak >= view.limit(CARRIED) and carried >= view.limit(OFTEN)):
             continue
         return Finding(
             "grads_not_cleared",
             "problem",
             carry.subject,
             since,
-            f"The gradients of earlier steps are never set back to zero, so since step {since} every step adds up all the old directions "
-            "and overshoots.",
+            f"The gradients of earlier steps are not set back to zero before each step, so since step {since} the steps add up old "
+            "directions and overshoot.",
             Fix("Call optimizer.zero_grad() once per step, before loss.backward()."),
             (
                 ev("steps in a row with an old gradient", int(streak)),
-                ev("steps looked at", int(number(carry, "checked", 0))),
+                ev("steps with an old gradient", int(carried)),
+                ev("steps looked at", int(checked)),
                 ev("parameter", carry.subject),
             ),
             "exact: the gradient is non-zero before the first backward pass after a step",
@@ -207,10 +214,11 @@ def mostly_frozen(view: RunView) -> Finding | None:
     if not frozen > 0:
         return None
     outcome, fresh = view.outcome, number(network, "frozen_fresh", 0.0)
-    learned = outcome.fair and outcome.now < view.limit(LEARNED_WELL) * outcome.guessing
+    well = LEARNED_WELL if frozen > view.limit(MOST) else PERFECT
+    learned = outcome.fair and outcome.now < view.limit(well) * outcome.guessing
     if network.numbers.get("head_trainable") is False or (frozen > view.limit(NEARLY_ALL) and outcome.bad):
         severity: Severity = "problem"
-    elif frozen > view.limit(MOST) and fresh > view.limit(MOST) and not learned:
+    elif frozen > view.limit(A_PART) and fresh > view.limit(MOST) and not learned:
         severity = "problem" if outcome.poor or outcome.bad else "warning"
     else:
         return None
@@ -219,8 +227,7 @@ def mostly_frozen(view: RunView) -> Finding | None:
         severity,
         str(network.numbers.get("head") or "") if network.numbers.get("head_trainable") is False else "",
         0,
-        f"{percent(frozen)} of the weights are frozen (requires_grad is False), so most of the network stays as it was drawn at random "
-        "and cannot learn."
+        f"{percent(frozen)} of the weights are frozen (requires_grad is False) as they were drawn at random, so these layers cannot learn."
         if network.numbers.get("head_trainable") is not False
         else f"The last layer is frozen (requires_grad is False), and with it {percent(frozen)} of the weights, so the answers cannot be learned.",
         Fix(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
-from convscope.diagnose.rules.signal import carries_signal
+from convscope.diagnose.rules.layers import carries_signal
 from convscope.diagnose.view import RunView, Threshold, number
 from convscope.records import Finding, Fix, Observation, Severity
 

@@ -5,24 +5,30 @@ Receives a RunView, returns one Finding or None per rule. The measure is the upd
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 
 from convscope.diagnose.changes import rounded
 from convscope.diagnose.rule import Rule, ev, loss_evidence, percent, short
-from convscope.diagnose.rules.signal import carries_signal
+from convscope.diagnose.rules.layers import carries_signal
 from convscope.diagnose.view import RunView, Threshold, number
-from convscope.records import Finding, Fix, Severity
+from convscope.records import Finding, Fix
 
 USUAL_RATIO = 1e-3  # Karpathy, CS231n notes
 HIGH_RATIO = Threshold(1e-2, "update over weight", "diagnoses.md, row 19 (Karpathy's 1e-3, one decade up)")
 VERY_HIGH_RATIO = Threshold(5e-2, "update over weight", "chosen: no tuned run of the development benchmark sustains it")
+SHOCK = Threshold(0.1, "update over weight", "chosen: ten such steps replace the weights altogether")
+SHOCK_STEPS = 10
 OVERSHOOT = Threshold(
     1.2, "times the loss of guessing", "chosen: a loss that rises well above both its start and guessing was thrown there"
 )
 LOW_RATIO = Threshold(1e-4, "update over weight", "diagnoses.md, row 20 (TheDeepChecker's lower bound)")
 NO_GRADIENT = 1e-7  # of the weight's size; three decades below what a slow run has
-SUSTAINED = 20  # diagnoses.md, row 19: of 40 consecutive steps
+SEVERAL = 3  # losses: one odd batch is no sign
+LEARNED = 0.9  # of the loss of guessing: below it something was learned
+HARDLY = 0.8  # of the loss of guessing: less than a fifth of it is gone
+FALL = 0.1  # of the images: more than an accuracy over a few hundred of them varies by chance
 SLOW = Threshold(0.7, "of the first loss", "chosen: less than a third of the way after a fair budget", share=True)
 GIVEN_UP = Threshold(0.01, "of its maximum", "diagnoses.md, row 21", share=True)
 GIVEN_UP_SHARE = Threshold(0.5, "of the steps", "chosen: ordinary schedules spend less than 40 % of the steps there", share=True)
@@ -34,16 +40,20 @@ def lr_too_high(view: RunView) -> Finding | None:
     rate = max((rate for _, rate in view.learning_rates), default=math.nan)
     if len(ratios) < 5 or not rate > 0:
         return None
-    step, high = _highest_window([(s, r) for s, r in ratios if s < 400])
-    if high <= view.limit(HIGH_RATIO) or not (outcome.bad or outcome.poor):
+    early = [(s, r) for s, r in ratios if s < 400]
+    (step, high), (shock_step, shock) = _highest_window(early, 40), _highest_window(early, SHOCK_STEPS)
+    jumps = _validation_jumps(view)
+    hardly = outcome.poor and (not view.falling or outcome.now > HARDLY * outcome.guessing)
+    if not (outcome.bad or hardly or jumps):
         return None
-    if (high <= view.limit(VERY_HIGH_RATIO) and not _thrown_about(view)) or (not outcome.bad and view.falling):
+    if shock > view.limit(SHOCK):
+        step, high = shock_step, shock
+    elif high <= view.limit(HIGH_RATIO) or jumps or (high <= view.limit(VERY_HIGH_RATIO) and not _thrown_about(view)):
         return None
-    severity: Severity = "problem" if outcome.bad else "warning"
     lower = rounded(rate / min(100.0, max(3.0, high / USUAL_RATIO)))
     return Finding(
         "lr_too_high",
-        severity,
+        "problem" if outcome.bad else "warning",
         "",
         step,
         f"From step {step} on each step changes the weights by {percent(high)} of their size (0.1 % is usual), so training jumps about "
@@ -54,22 +64,30 @@ def lr_too_high(view: RunView) -> Finding | None:
     )
 
 
+def _validation_jumps(view: RunView) -> bool:
+    """Whether the accuracy on new images falls and recovers from one evaluation to the next, although training goes well."""
+    seen = [number(o, "accuracy") for o in view.seen("validation") if number(o, "in_training", 0) < 0.5]
+    known = [accuracy for accuracy in seen if math.isfinite(accuracy)]
+    return view.generalisation_gap > FALL and any(after < before - FALL for before, after in itertools.pairwise(known))
+
+
 def _thrown_about(view: RunView) -> bool:
-    """Whether the loss once rose well above its start and guessing, or all images get one answer from a network that carries no signal any more."""
+    """Whether the loss rose well above its start and guessing, what was learned is lost, or a network without a signal gives all images one answer."""
     outcome = view.outcome
     level = view.limit(OVERSHOOT) * max(outcome.start, outcome.guessing)
     answers = [number(o, "largest_answer", 0) for o in view.seen("fit")[-4:]]
     constant = bool(answers) and min(answers) > 0.9 and not carries_signal(view)
     late = [s.loss.maximum for s in view.steps[len(view.steps) // 4 :]]  # a jump in the first steps is common and heals
-    return constant or any(loss > level for loss in late) or outcome.diverged
+    lost = outcome.bad and outcome.best < LEARNED * outcome.guessing
+    return constant or lost or sum(loss > level for loss in late) >= SEVERAL or outcome.diverged
 
 
-def _highest_window(ratios: list[tuple[int, float]]) -> tuple[int, float]:
-    """(first step, level) of the 40 consecutive ratios whose 20th largest is highest: half of the window reaches the level."""
+def _highest_window(ratios: list[tuple[int, float]], size: int) -> tuple[int, float]:
+    """(first step, level) of the `size` consecutive ratios of which half reach the highest level."""
     best = (0, 0.0)
-    for at in range(0, max(1, len(ratios) - 39), 10):
-        window = sorted((r for _, r in ratios[at : at + 40]), reverse=True)
-        level = window[min(SUSTAINED, max(1, len(window) // 2)) - 1] if window else 0.0
+    for at in range(0, max(1, len(ratios) - size + 1), 10):
+        window = sorted((r for _, r in ratios[at : at + size]), reverse=True)
+        level = window[max(1, len(window) // 2) - 1] if window else 0.0
         if level > best[1]:
             best = (ratios[at][0], level)
     return best

@@ -1,0 +1,98 @@
+"""Facts about layers that several rules share: how strongly they are pulled, how saturated or dead they are, how large their weights were drawn.
+
+Receives a RunView or a layer's records, returns numbers. It judges nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+
+from convscope.diagnose.view import RunView, number
+from convscope.records import LayerStats
+
+DEAD_SAMPLES = 256  # images over which a dead channel is never positive, at every place of each; with the outcome gate few are enough
+ALIVE_GRADIENT = 0.01  # of the last layer's, relative to the weights: ten times what counts as vanished
+START_RECORDS = 10  # of a layer: what they show was there before training could change much
+CUTTING_KINDS = frozenset({"relu", "relu_", "relu6", "threshold"})
+SQUASHING = {
+    "tanh": 2.0,
+    "sigmoid": 3.0,
+    "hardtanh": 1.0,
+    "softsign": 16.0,
+    "logsigmoid": 4.0,
+}  # |x| beyond which the slope is below a tenth (tanh(2) = 0.964, sigmoid(3) = 0.953)
+
+
+def kind_of(records: Sequence[LayerStats]) -> str:
+    """What computed a layer, in small letters."""
+    return records[-1].kind.lower()
+
+
+def relative_gradient(records: Iterable[LayerStats]) -> float:
+    """Median of the gradient's size over the weights' size; NaN when it was never measured."""
+    values = [r.gradient_rms / r.weight_rms for r in records if math.isfinite(r.gradient_rms) and r.weight_rms > 0]
+    return statistics.median(values) if values else math.nan
+
+
+def squashed_layers(view: RunView) -> dict[str, tuple[Sequence[LayerStats], float]]:
+    """Each tanh-like layer with the records of what enters it, and the size beyond which its curve is flat."""
+    pairs = itertools.pairwise(view.layers)
+    return {name: (view.layers[before], SQUASHING[kind]) for before, name in pairs if (kind := kind_of(view.layers[name])) in SQUASHING}
+
+
+def is_squashing(view: RunView) -> bool:
+    """Whether most activation functions of the network are of the tanh kind."""
+    squashing = sum(kind_of(records) in SQUASHING for records in view.layers.values())
+    return squashing > sum(kind_of(records) in CUTTING_KINDS for records in view.layers.values())
+
+
+def beyond(record: LayerStats, limit: float) -> float:
+    """Share of a record's finite looked-at values with |x| >= limit, by whole histogram bins (edges at powers of two and halfway between)."""
+    octave = math.floor(math.log2(limit))
+    first_bin = 2 * (octave + 126) + (1 if limit <= 2.0**octave else 2)
+    total = record.histogram.total
+    outside = sum(count for index, count in enumerate(record.histogram.counts, record.histogram.first) if abs(index) >= first_bin)
+    return outside / total if total else 0.0
+
+
+def drawn_gain(view: RunView) -> float:
+    """Median over hidden layers of (root mean square of the weights as drawn) x sqrt(weights per filter); NaN when unknown.
+
+    A layer hands on about so many times what it receives: sqrt(2) after Kaiming, 1 after Xavier, 0.58 after PyTorch's default.
+    """
+    network = view.last("network")
+    head = str(network.numbers.get("head")) if network is not None else ""
+    first = {o.subject: o for o in reversed(view.seen("filters"))}
+    gains = [number(o, "rms") * math.sqrt(number(o, "fan_in")) for o in first.values() if o.subject != head and number(o, "fan_in", 0) > 1]
+    known = [gain for gain in gains if math.isfinite(gain)]
+    return statistics.median(known) if known else math.nan
+
+
+def recent_never_positive(records: Sequence[LayerStats]) -> tuple[int, int, int]:
+    """(channels never positive, channels, images looked at) over the newest records that together saw enough images."""
+    images, mask, channels = 0, 0, 0
+    for record in reversed(records):
+        if not record.channels or not record.positive_samples:
+            continue
+        channels = channels or record.channels
+        mask |= int.from_bytes(record.positive, "little")
+        images += record.positive_samples
+        if images >= DEAD_SAMPLES:
+            break
+    return channels - (mask & ((1 << channels) - 1)).bit_count(), channels, images
+
+
+def carries_signal(view: RunView) -> bool:
+    """Whether, at the end, the first layer still gets a gradient worth the name and no ReLU layer is dead throughout."""
+    ends = []
+    for name in view.weighted_layers[:1] + view.weighted_layers[-1:]:
+        gradient = relative_gradient(view.layers[name][-40:])
+        ends.append(gradient if math.isfinite(gradient) else 0.0)
+    if len(ends) < 2 or not ends[0] > ALIVE_GRADIENT * ends[1] or ends[1] == 0:
+        return False
+    cutting = [records for records in view.layers.values() if kind_of(records) in CUTTING_KINDS]
+    counts = [recent_never_positive(records) for records in cutting]
+    return all(dead < channels for dead, channels, _ in counts if channels)
