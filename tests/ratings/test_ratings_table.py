@@ -104,12 +104,61 @@ def test_pieces_of_any_size_read_what_a_plain_loop_reads(rows, piece, tmp_path_f
             skipped += 1
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ratings_table, "ROWS_AT_ONCE", piece)
+        patch.setattr(ratings_table, "BLOCK", 7 * piece)
         if not expected:
             assert f"holds no rating that can be used; {len(rows):,} rows were looked at." in message_of(path)
             return
         table = read_ratings(path)
     assert as_dictionary(table) == expected
     assert table.skipped_count == skipped
+
+
+plain = st.text(st.sampled_from("ab1\u00e9\u3042 \u3000"), max_size=4)
+good = st.sampled_from(["1", "4.5", "0", " 3", "1e1", "-2", "123456789012345", "1234567890123456"])
+bad = st.sampled_from(["", "x", "nan", "1_0"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.tuples(plain, plain, st.one_of(good, good, good, bad), good), max_size=30),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    quoted=st.booleans(),
+    block=st.integers(1, 300),
+)
+def test_whole_blocks_give_what_rows_give(rows, end, quoted, block, tmp_path_factory):
+    """The same table, and every row left out named with the same line and reason, whatever the size of a block."""
+    path = tmp_path_factory.mktemp("blocks") / "r.csv"
+    lines = ["user,item,rating,timestamp", *(",".join(row) for row in rows), *(['"q",b,1,2'] if quoted else [])]
+    path.write_bytes(end.join(lines).encode() + (end.encode() if len(rows) % 2 else b""))
+
+    def read(*patches):
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in patches:
+                patch.setattr(ratings_table, name, value)
+            try:
+                table = read_ratings(path)
+            except DataError as error:
+                return str(error)
+        columns = (table.users_N, table.items_N, table.ratings_N, table.times_N, table.lines_N)
+        return table.users, table.items, *(column.tolist() for column in columns), list(table.skipped())
+
+    by_rows = read(("plain_block", lambda *_: None))
+    assert read(("BLOCK", block)) == read() == by_rows
+
+
+def test_plain_blocks_are_not_read_row_by_row(tmp_path, monkeypatch):
+    path = write_rows(tmp_path / "r.csv", *(f"u{n % 7},i{n},{n % 5 + 0.5}" for n in range(100)))
+    monkeypatch.setattr(ratings_table, "_reason", None)
+    monkeypatch.setattr(ratings_table.csv, "reader", lambda lines, **options: iter([lines[0].strip().split(",")]))  # of the header alone
+    assert len(read_ratings(path).ratings_N) == 100
+
+
+def test_text_that_is_no_utf8_is_found_anywhere_in_the_file(tmp_path):
+    start = b"user,item,rating\n" + b"ann,Alien,5\n" * 3000
+    for there, rest in ((b"", b"\xff,a,1\n"), (b'"b",c,1\n', b"\xff,a,1\n"), (b"", b"\xc3")):
+        path = tmp_path / "r.csv"
+        path.write_bytes(start + there + rest)
+        assert f" at byte {len(start + there):d}). Save it as CSV UTF-8." in message_of(path)
 
 
 def test_messages(tmp_path):
@@ -144,7 +193,7 @@ def test_memory_is_bounded_and_grows_with_the_rows_alone(tmp_path):
     for rows in (100_000, 200_000):
         path = write_rows(tmp_path / f"{rows}.csv", *(f"{n % 1000},{n // 1000},{n % 5 + 1}" for n in range(rows)))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ratings_table, "ROWS_AT_ONCE", 10_000)
+            patch.setattr(ratings_table, "BLOCK", 100_000)
             tracemalloc.start()
             read_ratings(path)
             peaks.append(tracemalloc.get_traced_memory()[1])
