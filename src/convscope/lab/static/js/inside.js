@@ -79,7 +79,7 @@ const layerRow = (layer, stage) => {
     onChoose: (unit) => shown.context.go(shown.traceLink(layer.name, unit)),
   });
   ends.push(grid.destroy, bar.destroy);
-  const element = h("div", { class: "layer", data: { layer: layer.name } },
+  const element = h("div", { class: "layer", data: { operation: layer.name } },
     h("div", { class: "layer-head" }, h("h3", {}, h("code", {}, layer.name), ` ${layer.kind}`), phase && h("span", { class: `chip ${phase.startsWith("after") ? "after" : ""}` }, phase), h("span", { class: "muted" }, sizeOf(layer)), bar.element), silence, together, grid.element);
   return {
     element,

@@ -37,7 +37,7 @@ const networkMaps = (found, onChoose) => {
     grid.show({ array: layer.array, style: grey ? GREY : SIGNED, ends: grey ? { low: 0, high: 255 } : extent(layer.array.values), target: targetOf(layer), largest: 20, more: () => ["click: trace it"] });
     ends.push(grid.destroy);
     const seen = h("span", { class: "muted" });
-    const element = h("div", { class: "way", data: { layer: layer.name } }, h("div", { class: "way-head" }, h("h4", {}, h("code", {}, layer.name), ` ${layer.kind}`), seen), grid.element);
+    const element = h("div", { class: "way", data: { operation: layer.name } }, h("div", { class: "way-head" }, h("h4", {}, h("code", {}, layer.name), ` ${layer.kind}`), seen), grid.element);
     grids.set(layer.name, { grid, element, seen, layer });
     return element;
   });
@@ -117,9 +117,27 @@ const fieldInWords = (box, [, rows, columns]) => {
   return `It sees rows ${box.top}–${box.bottom} and columns ${box.left}–${box.right} of the image, ${high}×${wide} pixels.`;
 };
 
+/** How far the activation sees in every layer between, as small plans: neighbours with the same plan share one. */
+const plansOf = (fields, layers) => {
+  const plans = [];
+  for (const layer of layers) {
+    const box = fields[layer.name], [, rows, columns] = layer.shape, last = plans.at(-1);
+    if (!box || layer.shape.length !== 3) continue;
+    const same = last && JSON.stringify([last.box, last.rows, last.columns]) === JSON.stringify([box, rows, columns]);
+    if (same) last.to = layer.name;
+    else plans.push({ box, rows, columns, from: layer.name, to: layer.name });
+  }
+  return h("ol", { class: "plans", "aria-label": "What it sees in every layer" }, plans.map(({ box, rows, columns, from, to }) => {
+    const [high, wide] = [Math.max(0, box.bottom - box.top + 1), Math.max(0, box.right - box.left + 1)], most = Math.max(rows, columns);
+    return h("li", {}, h("span", { class: "plan", "aria-hidden": "true", style: { width: `${(60 * columns) / most}px`, height: `${(60 * rows) / most}px` } },
+      h("span", { style: { left: `${(100 * box.left) / columns}%`, top: `${(100 * box.top) / rows}%`, width: `${(100 * wide) / columns}%`, height: `${(100 * high) / rows}%` } })),
+    h("code", {}, from === to ? from : `${from} to ${to}`), h("span", {}, ` ${high}×${wide} of ${rows}×${columns}`));
+  }));
+};
+
 const activation = (run, found, actions, classes) => {
   const picture = seenImage(found);
-  const heading = h("h2", { tabindex: "-1" }), value = h("data", { class: "big-value" }), sees = h("p", { class: "muted" }), path = h("nav", { "aria-label": "The way down" }), sum = h("div", { class: "stack" });
+  const heading = h("h2", { tabindex: "-1" }), value = h("data", { class: "big-value" }), sees = h("p", { class: "muted" }), plans = h("div"), path = h("nav", { "aria-label": "The way down" }), sum = h("div", { class: "stack" });
   const trouble = h("div"), making = h("span", { class: "muted", role: "status" });
   let ended = [], trace = null;
   const answerUnit = classes.indexOf(found.prediction);
@@ -140,8 +158,8 @@ const activation = (run, found, actions, classes) => {
   ends.push(() => ended.forEach((end) => end()));
   const element = h("section", { class: "panel activation" }, path,
     h("div", { class: "activation-head" }, picture.element, h("div", { class: "stack tight" }, heading, value, sees,
-      h("div", { class: "actions" }, button("Workbook of this activation", () => download(false)), button("of the whole network", () => download(true)), making), trouble)),
-    sum);
+      h("div", { class: "actions" }, button("Workbook of this activation", () => download(false)), button("Workbook of the whole network", () => download(true)), making), trouble)),
+    plans, sum);
   return {
     element,
     show(next, way) {
@@ -156,6 +174,7 @@ const activation = (run, found, actions, classes) => {
       put(value, figure(next.value, 6));
       sees.textContent = fieldInWords(next.receptive_field, found.image.shape);
       picture.light({ box: next.receptive_field });
+      put(plans, plansOf(next.fields, found.layers));
       const steps = [...way, { layer: next.layer, unit: next.unit }];
       put(path, h("ol", { class: "crumbs" }, steps.map((step, place) => h("li", {}, place === steps.length - 1
         ? h("span", { "aria-current": "location" }, short(step))

@@ -30,19 +30,19 @@ const stepInWords = (step) => {
 };
 
 /** The sum line by line: products, bias, further steps, total, PyTorch's value and the difference. */
-const sumTable = (found) => {
+const sumList = (found) => {
   const products = found.terms.reduce((sum, term) => sum + term.product, found.left_out_sum ?? 0);
   const how = found.operation === "constant" || !found.summed_by ? "" : `${found.operation} ${found.summed_by}`;
-  const row = (name, detail, value, kind = "") => h("tr", { class: kind }, h("th", { scope: "row" }, name), h("td", { class: "formula" }, detail), h("td", { class: "n" }, value));
+  const row = (name, detail, value, kind = "") => h("div", { class: kind }, h("dt", {}, name), h("dd", { class: "formula" }, detail), h("dd", { class: "n" }, value));
   const share = found.magnitude ? Math.abs(found.difference) / found.magnitude : 0;
-  return h("div", { class: "scroll" }, h("table", { class: "sum" }, h("caption", { class: "quiet" }, "How the value comes about"), h("tbody", {},
+  return h("dl", { class: "sum", "aria-label": "How the value comes about" },
     row(plural(found.terms.length + (found.terms_left_out ?? 0), "product"), how, figure(products, DIGITS)),
     found.bias ? row("bias", "added to them", figure(found.bias, DIGITS)) : null,
     found.bias && found.steps.length ? row("sum", "x of the next step", figure(products + found.bias, DIGITS)) : null,
     found.steps.map((step) => row([step.operation, " ", h("code", {}, step.layer)], stepInWords(step), figure(step.value, DIGITS))),
     row("our total", "added up in double precision", h("data", { class: "total", value: found.total }, figure(found.total, TOTAL_DIGITS)), "end"),
     row("PyTorch's own value", "", h("data", { class: "value", value: found.value }, figure(found.value, TOTAL_DIGITS))),
-    row("difference", share ? `${figure(share, 2)} of the sum of all sizes: rounding` : "", h("data", { class: "difference", value: found.difference }, figure(found.difference, 2))))));
+    row("difference", share ? `${figure(share, 2)} of the sum of all sizes: rounding` : "", h("data", { class: "difference", value: found.difference }, figure(found.difference, 2))));
 };
 
 // ---------------------------------------------------------------- the window as pictures
@@ -169,7 +169,7 @@ export const sumOf = (found, ended, actions) => {
   const pixel = found.operation === "image" || found.terms.every((term) => term.source === found.layer); // the first of all operations
   if (pixel || !found.terms.length) {
     return [h("p", {}, pixel ? `This is a pixel of the image; its value is ${figure(found.value, DIGITS)} of 255. Nothing came before it: this is the end of the way down.` : `There are no products: ${found.note || "the window lies in the padding, and only the bias is left."}`),
-      !pixel && sumTable(found)];
+      !pixel && sumList(found)];
   }
-  return [sumTable(found), found.note && h("p", { class: "notice" }, found.note), windowPictures(found, ended, actions), termsTable(found, actions)];
+  return [sumList(found), found.note && h("p", { class: "notice" }, found.note), windowPictures(found, ended, actions), termsTable(found, actions)];
 };
