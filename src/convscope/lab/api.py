@@ -124,11 +124,11 @@ class Api:
 
     def question(self, ask: Ask) -> dict[str, Any]:
         """One question."""
-        return questions.shown(ask.place["number"])
+        return questions.shown(questions.number_of(ask.place["number"]))
 
     def rate(self, ask: Ask) -> dict[str, Any]:
         """Note how well a question was answered."""
-        return questions.rated(ask.place["number"], ask.fields)
+        return questions.rated(questions.number_of(ask.place["number"]), ask.fields)
 
     # ------------------------------------------------------------ with torch
 
@@ -188,11 +188,11 @@ class Api:
 
     def answer(self, ask: Ask) -> dict[str, Any]:
         """Grade an answer."""
-        return questions.graded(ask.place["number"], ask.fields)
+        return questions.graded(questions.number_of(ask.place["number"]), ask.fields)
 
     def demonstration(self, ask: Ask) -> dict[str, Any]:
         """A question's computed answer."""
-        return questions.demonstrated(ask.place["number"])
+        return questions.demonstrated(questions.number_of(ask.place["number"]))
 
     # ------------------------------------------------------------ inside
 

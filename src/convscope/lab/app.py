@@ -58,10 +58,10 @@ def create_app(lab: Lab) -> ASGIApp:
         Route("/api/kernel/pixel", computing(api.kernel_pixel), methods=["POST"]),
         Route("/api/compare", reading(api.compare)),
         Route("/api/questions", reading(api.questions)),
-        Route("/api/questions/{number:int}", reading(api.question)),
-        Route("/api/questions/{number:int}/answer", computing(api.answer), methods=["POST"]),
-        Route("/api/questions/{number:int}/rate", reading(api.rate), methods=["POST"]),
-        Route("/api/questions/{number:int}/demonstration", _trained(computing(api.demonstration), readers)),
+        Route("/api/questions/{number}", reading(api.question)),
+        Route("/api/questions/{number}/answer", computing(api.answer), methods=["POST"]),
+        Route("/api/questions/{number}/rate", reading(api.rate), methods=["POST"]),
+        Route("/api/questions/{number}/demonstration", _trained(computing(api.demonstration), readers)),
     ]
     handlers: dict[Any, ExceptionHandler] = {
         Refused: _refused,
@@ -70,7 +70,9 @@ def create_app(lab: Lab) -> ASGIApp:
         ClientDisconnect: _gone,
         Exception: _unexpected,
     }
-    return Guard(Starlette(routes=routes, exception_handlers=handlers), lab.port, lab.token)
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    return Guard(app, lab.port, lab.token)
 
 
 # ---------------------------------------------------------------- endpoints
@@ -109,7 +111,7 @@ def _trained(endpoint: Endpoint, readers: anyio.CapacityLimiter) -> Endpoint:
     """A demonstration's endpoint: its trainings, if it needs any, run in another process first."""
 
     async def trained(request: Request) -> Response:
-        number = request.path_params["number"]
+        number = questions.number_of(request.path_params["number"])
         if await anyio.to_thread.run_sync(questions.untrained, number, limiter=readers):
             await anyio.to_thread.run_sync(questions.train_for, number)
         return await endpoint(request)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from convscope.arithmetic import conv2d_as_matrix, output_size, partial_sums
 from convscope.arithmetic.kernels import KERNELS
 from convscope.data.shipped import read_mnist
-from convscope.lab.exchange import Fields, Refused, array, refuse, whole
+from convscope.lab.exchange import Fields, Refused, array, refuse, text, whole
 from convscope.lab.pictures import as_fields, decoded
 from convscope.records import to_json
 from convscope.tracing import executed, trace_executed
@@ -27,6 +27,7 @@ LARGEST_IMAGE = 128  # pixels a side of an image here; larger ones are made smal
 LARGEST_KERNEL, MOST_FILTERS = 15, 16
 LARGEST_STEP = 16  # of stride, padding and dilation
 LARGEST_WEIGHT = 1e6
+LONGEST_NAME = 100  # characters
 MOST_PLACES = 40_000  # of a matrix that is sent
 MOST_PARTIAL = 500_000  # numbers of partial sums that are sent: 2.7 MB
 DIGITS = {"seven": 0, "two": 1, "four": 4, "five": 8, "eight": 61}  # places among the shipped test images
@@ -150,11 +151,12 @@ def _asked(fields: Fields, of_run: Callable[[str, Fields], npt.NDArray[np.uint8]
 
 def _image(image: Fields, of_run: Callable[[str, Fields], npt.NDArray[np.uint8]]) -> tuple[Tensor, str]:
     if "name" in image:
-        if image["name"] not in IMAGES:
+        name = text(image, "name", LONGEST_NAME)
+        if name not in IMAGES:
             raise Refused(404, "There is no such image.", f"Known are {', '.join(IMAGES)}.")
-        pixels_CHW = IMAGES[image["name"]]()
+        pixels_CHW = IMAGES[name]()
     elif "run" in image:
-        pixels_CHW = of_run(str(image["run"]), {"image": image})
+        pixels_CHW = of_run(text(image, "run", LONGEST_NAME), {"image": image})
     else:
         grey = image.get("grey") is not False
         pixels_CHW = decoded(image.get("png"), (1 if grey else 3, LARGEST_IMAGE, LARGEST_IMAGE))

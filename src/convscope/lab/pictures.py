@@ -16,6 +16,7 @@ from convscope.lab.exchange import Refused
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP")  # raster formats that browsers show; no format whose decoder starts another program
 MOST_PIXELS = 50_000_000  # of an upload: today's telephones; 150 MB while it is decoded
+TOO_MANY = "The image has too many pixels."
 WANTED = "Send a PNG, JPEG, GIF, BMP or WebP file of at most 50 million pixels."
 
 
@@ -33,7 +34,7 @@ def decoded(text: object, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
         raise Refused(400, '"png" is not base64.', f"{WANTED[:-1]}, in base64.") from None
     width, height = _size(content)
     if width * height > MOST_PIXELS:
-        raise Refused(400, f"The image has {width:,}×{height:,} pixels, which is too many.", WANTED)
+        raise Refused(400, TOO_MANY, WANTED)
     try:
         return decode(content, Shape(*shape))
     except Unreadable as error:
@@ -44,6 +45,8 @@ def _size(content: bytes) -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             return image.size
+    except Image.DecompressionBombError:
+        raise Refused(400, TOO_MANY, WANTED) from None
     except Exception:  # readers of damaged files raise anything
         raise Refused(400, "The file is not an image of a known format.", WANTED) from None
 

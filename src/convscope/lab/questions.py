@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from convscope.errors import UnknownNameError
 from convscope.lab.exchange import Fields, Refused, flag, text, whole
 from convscope.quiz import demonstrate, question, questions
 from convscope.quiz.demonstrations import needs_training
@@ -35,7 +34,7 @@ def listed() -> dict[str, Any]:
 
 def shown(number: int) -> dict[str, Any]:
     """One question, its hints included; the page reveals them one by one."""
-    asked, progress = _question(number), load(progress_file())
+    asked, progress = question(number), load(progress_file())
     row = _row(asked, progress, progress.due([number]))
     return {**row, "choices": asked.choices, "hints": asked.hints, "verified": asked.verified, "needs_training": needs_training(number)}
 
@@ -51,7 +50,7 @@ def graded(number: int, fields: Fields) -> dict[str, Any]:
 
     hinted = flag(fields, "hinted", False)
     try:
-        found = grade(_question(number), text(fields, "answer", LONGEST_ANSWER))
+        found = grade(question(number), text(fields, "answer", LONGEST_ANSWER))
     except NotUnderstood as error:
         raise Refused(422, str(error), "Change the answer and send it again; it was not counted.") from None
     return {
@@ -63,7 +62,7 @@ def graded(number: int, fields: Fields) -> dict[str, Any]:
 
 def rated(number: int, fields: Fields) -> dict[str, Any]:
     """Note how well a question was answered, and say which is next."""
-    asked = _question(number)
+    asked = question(number)
     progress = review(progress_file(), number, whole(fields, "rating", 1, 4))
     due = progress.due([one.id for one in questions()])
     return {**_row(asked, progress, due), "next": due[0] if due else None}
@@ -71,27 +70,31 @@ def rated(number: int, fields: Fields) -> dict[str, Any]:
 
 def demonstrated(number: int) -> dict[str, Any]:
     """The computed answer with the wrong ones run beside it."""
-    asked = _question(number)
+    asked = question(number)
     found: dict[str, Any] = to_json(demonstrate(asked.id))
     return {**found, "trains": needs_training(number)}
 
 
 def untrained(number: int) -> bool:
     """Whether a demonstration needs trainings first."""
-    return needs_training(_question(number).id)
+    return needs_training(number)
 
 
 def train_for(number: int) -> None:
     """Run a demonstration's trainings in a process of their own, which keeps the result where `demonstrated` finds it."""
-    code = f"from convscope.quiz import demonstrate; demonstrate({_question(number).id})"
+    code = f"from convscope.quiz import demonstrate; demonstrate({number})"
     subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=TRAINING_SECONDS, check=False, stdin=subprocess.DEVNULL)
 
 
-def _question(number: int) -> Question:
-    try:
-        return question(number)
-    except UnknownNameError:
-        raise Refused(404, f"There is no question {number}.", f"They are numbered from 1 to {len(questions())}.") from None
+def number_of(given: str) -> int:
+    """A question's number, from an address.
+
+    Raises:
+        Refused: there is no such question.
+    """
+    if given not in {str(one.id) for one in questions()}:
+        raise Refused(404, "There is no such question.", f"They are numbered from 1 to {len(questions())}.")
+    return int(given)
 
 
 def _row(asked: Question, progress: Progress, due: list[int]) -> dict[str, Any]:
