@@ -114,13 +114,15 @@ class LayerColumns:
         end = max(self.first_bin + self.bins.shape[1], later.first_bin + later.bins.shape[1])
         width = max(self.masks.shape[1], later.masks.shape[1])
         parts = (self, later)
+        rows = numpy.empty(len(self) + len(later), dtype=ROW)  # concatenating structured arrays takes twenty times as long
+        rows[: len(self)], rows[len(self) :] = self.rows, later.rows
         bins = numpy.concatenate([_padded(part.bins, part.first_bin - first, end - first) for part in parts])
         masks = numpy.concatenate([_padded(part.masks, 0, width) for part in parts])
-        return LayerColumns(self.layer, later.kind, self.near_zero, numpy.concatenate([self.rows, later.rows]), first, bins, masks)
+        return LayerColumns(self.layer, later.kind, self.near_zero, rows, first, bins, masks)
 
     def grouped(self, span: int) -> LayerColumns:
         """Neighbours merged so that each row spans `span` single records, the last row perhaps fewer."""
-        if not len(self):
+        if not len(self) or span == 1:
             return self
         place = (numpy.cumsum(self.rows["records"]) - 1) // span
         starts = numpy.flatnonzero(numpy.diff(place, prepend=-1))

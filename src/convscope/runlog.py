@@ -21,7 +21,7 @@ import json
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -257,6 +257,11 @@ class RunLog:
         """Add what one layer's values looked like on some steps, in order."""
         self._add(columns)
 
+    def extend(self, records: Iterable[StepRecord | LayerColumns]) -> None:
+        """Add many records; they are written together."""
+        self._pending.extend(records)
+        self._flush_when_due()
+
     def observe(self, record: Observation) -> None:
         """Add an observation; one of the same kind, subject and step is replaced."""
         self._add(record)
@@ -373,6 +378,9 @@ class RunLog:
 
     def _add(self, record: Any) -> None:
         self._pending.append(record)
+        self._flush_when_due()
+
+    def _flush_when_due(self) -> None:
         if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
             self.flush()
 

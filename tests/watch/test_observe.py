@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy
 import pytest
 import torch
 from torch import Tensor, nn
@@ -304,25 +305,28 @@ def test_the_same_order_in_every_epoch_is_noticed() -> None:
     identity = Identity()
     for _ in range(3):
         for batch in range(10):
-            identity.trained([100.0 * batch + at for at in range(4)])
+            identity.trained(numpy.arange(4) + 100 * batch)
     assert identity.numbers()["epoch_batches"] == 10
     assert identity.numbers()["order_repeats"] == 10
 
 
 def test_known_images_are_estimated_from_bounded_memory() -> None:
     identity, draw = Identity(), torch.Generator().manual_seed(0)
-    hashes = torch.randint(-(2**62), 2**62, (4 * MOST_KNOWN,), generator=draw).tolist()
+    hashes = torch.randint(-(2**62), 2**62, (4 * MOST_KNOWN,), generator=draw).numpy()
     for at in range(0, len(hashes), 256):
         identity.trained(hashes[at : at + 256])
     assert len(identity._known) <= MOST_KNOWN
-    others = torch.randint(-(2**62), 2**62, (5000,), generator=draw).tolist()
-    assert identity.known(hashes[:5000] + others) == pytest.approx(5000, rel=0.1)
+    others = torch.randint(-(2**62), 2**62, (5000,), generator=draw).numpy()
+    assert identity.known(numpy.concatenate([hashes[:5000], others])) == pytest.approx(5000, rel=0.1)
 
 
 def test_hashes_tell_images_apart() -> None:
-    images = torch.rand(200, 3, 16, 16, generator=torch.Generator().manual_seed(3))
-    assert len(set(hashes_of(images).tolist())) == 200
-    assert torch.equal(hashes_of(images[:7]), hashes_of(images)[:7])
+    for shape in ((3, 16, 16), (1, 28, 28), (1, 3, 3), (7,), (129,), (3, 1, 43), (1, 200, 1)):
+        images = torch.rand(200, *shape, generator=torch.Generator().manual_seed(3))
+        assert len(set(hashes_of(images).tolist())) == 200
+        assert torch.equal(hashes_of(images[:7]), hashes_of(images)[:7])
+        if len(shape) == 3:
+            assert torch.equal(hashes_of(images.to(memory_format=torch.channels_last)), hashes_of(images))
     assert hashes_of(torch.zeros(3, 4, dtype=torch.int64)) is None
 
 
@@ -366,11 +370,11 @@ def test_deferred_numbers_come_back_in_order() -> None:
     queue, received = Deferred(), []
     queue.add(torch.tensor([1.5, 2.5]), received.append)
     queue.add_known([7.0], received.append)
-    queue.add(torch.tensor([2**40]), received.append)
+    queue.add_codes(torch.tensor([2**40 + 1]), lambda codes: received.append(codes.tolist()))
     queue.add(torch.tensor(True), received.append)
     queue.flush()
     queue.flush()
-    assert received == [[1.5, 2.5], [7.0], [2**40], [1]]
+    assert received == [[1.5, 2.5], [7.0], [2**40 + 1], [1]]
 
 
 def test_equal_filters_are_noticed() -> None:

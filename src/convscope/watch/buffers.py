@@ -37,6 +37,9 @@ class ParameterFigures:
     weight_rms: Array
 
 
+_NOTHING = SamplePlan(0, 0, 0, 0)
+
+
 @dataclass(slots=True)
 class _Layer:
     """A layer and how its outputs are taken: worked out once for the shape that they have."""
@@ -45,7 +48,7 @@ class _Layer:
     kind: str
     shape: torch.Size | None = None
     count: int = 0
-    plan: SamplePlan = SamplePlan(0, 0, 0, 0)
+    plan: SamplePlan = _NOTHING
     targets: list[Tensor] = field(default_factory=list)  # where the sample of each row goes
     has_channels: bool = False
     sampled_row: int = -1  # the row that holds its newest sample

@@ -7,13 +7,17 @@ ordinary step of a training loop on an accelerator never waits for us.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 MOST_WAITING = 512  # results; beyond it they are read at the next chance, so that memory stays bounded
 
 Numbers = list[float]
+Codes = NDArray[numpy.int64]
 
 
 class Deferred:
@@ -27,11 +31,15 @@ class Deferred:
     """
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Tensor | Numbers, Callable[[Numbers], None]]] = []
+        self._waiting: list[tuple[Tensor | Numbers, Callable[[Any], None]]] = []
 
     def add(self, values: Tensor, receive: Callable[[Numbers], None]) -> None:
-        """Queue a tensor; `receive` gets its elements, flattened, as Python numbers."""
-        self._waiting.append((values.detach().reshape(-1), receive))
+        """Queue figures; `receive` gets them flattened, as Python numbers."""
+        self._waiting.append((values.detach().reshape(-1).float(), receive))
+
+    def add_codes(self, values: Tensor, receive: Callable[[Codes], None]) -> None:
+        """Queue 64-bit whole numbers in one dimension; `receive` gets them as an array, as there are many."""
+        self._waiting.append((values, receive))
 
     def add_known(self, values: Numbers, receive: Callable[[Numbers], None]) -> None:
         """Queue numbers that are known already, so that they are received in their turn."""
@@ -43,25 +51,19 @@ class Deferred:
         return len(self._waiting) > MOST_WAITING
 
     def flush(self) -> None:
-        """Copy everything to the host, one copy for whole numbers and one for the others, and hand it out in order."""
+        """Copy everything to the host, one copy for codes and one for figures, and hand it out in order."""
         waiting, self._waiting = self._waiting, []
-        if not waiting:
-            return
-        numbers: dict[int, Numbers] = {at: values for at, (values, _) in enumerate(waiting) if not isinstance(values, Tensor)}
-        tensors = [(at, values) for at, (values, _) in enumerate(waiting) if isinstance(values, Tensor)]
-        for whole in (True, False):
-            chosen = [(at, values) for at, values in tensors if _is_whole(values) is whole]
+        numbers: dict[int, Any] = {at: values for at, (values, _) in enumerate(waiting) if not isinstance(values, Tensor)}
+        for kind in (torch.int64, torch.float32):
+            chosen = [(at, values) for at, (values, _) in enumerate(waiting) if isinstance(values, Tensor) and values.dtype == kind]
             if not chosen:
                 continue
-            kind, device = torch.int64 if whole else torch.float32, chosen[0][1].device
-            joined = torch.cat([values.to(device=device, dtype=kind) for _, values in chosen]).tolist()
+            device = chosen[0][1].device
+            joined = torch.cat([values.to(device) for _, values in chosen]).cpu().numpy()
             start = 0
             for at, values in chosen:
-                end = start + values.numel()
-                numbers[at], start = joined[start:end], end
+                part = joined[start : start + len(values)]
+                numbers[at] = part if kind == torch.int64 else part.tolist()
+                start += len(values)
         for at, (_, receive) in enumerate(waiting):
             receive(numbers[at])
-
-
-def _is_whole(values: Tensor) -> bool:
-    return not values.is_floating_point() and not values.is_complex()

@@ -123,10 +123,15 @@ class Observer:
         self._passes.write(step)
 
 
+_AS_IT_IS = contextlib.nullcontext()
+
+
 def _quiet() -> contextlib.AbstractContextManager[object]:
     """Compute in the tensors' own precision, whatever the loop asked for."""
+    devices = [device for device in ("cpu", "cuda") if torch.is_autocast_enabled(device)]
+    if not devices:
+        return _AS_IT_IS
     stack = contextlib.ExitStack()
-    for device in ("cpu", "cuda"):
-        if torch.is_autocast_enabled(device):
-            stack.enter_context(torch.autocast(device, enabled=False))
+    for device in devices:
+        stack.enter_context(torch.autocast(device, enabled=False))
     return stack

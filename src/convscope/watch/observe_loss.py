@@ -23,19 +23,20 @@ HUGE = 1e9  # distances beyond it say nothing more
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Sums over one batch, on the device.
+    """What a network answered to one batch, on the device.
 
     Attributes:
-        counts: images, sum of losses, right answers, labels that were the second choice; then answers per class, then labels per class.
+        codes: bits of the batch's loss (float64); then each image's answer; its label, negative when it does not count; and how many classes
+            had a higher score than the label.
         classes: number of possible answers.
     """
 
-    counts: Tensor
+    codes: Tensor
     classes: int
 
 
 def answers(call: LossCall) -> Answers | None:
-    """Count right answers and labels, when input and target are those of a classification; else None."""
+    """The answers, when input and target are those of a classification; else None."""
     scores, target = call.input.detach()[:MOST_ROWS], call.target.detach()[:MOST_ROWS]
     if scores.ndim > 2 and scores.shape[2:].numel() == 1:
         scores = scores.flatten(1)
@@ -49,18 +50,9 @@ def answers(call: LossCall) -> Answers | None:
         labels, classes = target.argmax(1), scores.shape[1]
     else:
         return None
-    with torch.no_grad():
-        valid = (labels >= 0).float()  # ignore_index is negative
-        labels = labels.clamp(0, classes - 1)
-        said = scores.argmax(1)
-        above = (scores > scores.gather(1, labels[:, None])).sum(1)
-        right = (said == labels).float() * valid
-        second = (above == 1).float() * (1 - right) * valid
-        images = valid.sum()
-        loss = call.result.detach().float().mean() * images
-        zeros = torch.zeros(2 * classes, device=scores.device)
-        spread = zeros.scatter_add(0, torch.cat([said, labels + classes]), torch.cat([valid, valid]))
-        return Answers(torch.cat([torch.stack([images, loss, right.sum(), second.sum()]), spread]), classes)
+    own = scores.gather(1, labels.clamp(0, classes - 1)[:, None])  # ignore_index is negative
+    loss = call.result.detach().double().mean().reshape(1).view(torch.int64)
+    return Answers(torch.cat([loss, scores.argmax(1), labels, (scores > own).sum(1)]), classes)
 
 
 def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Callable[[Observation], None]) -> None:

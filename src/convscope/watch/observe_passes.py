@@ -11,18 +11,21 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from convscope.diagnose.observations import scheduled
 from convscope.records import Observation
-from convscope.watch.deferred import Deferred, Numbers
+from convscope.watch.deferred import Codes, Deferred, Numbers
 from convscope.watch.graph_facts import BATCH_NORMS, DROPOUTS, NORMS, first_tensor, tensors_of
 from convscope.watch.identity import Identity, hashes_of
 from convscope.watch.loss_spy import LossCall
 from convscope.watch.observe_loss import Answers, answers
 
 Emit = Callable[[Observation], None]
+Counts = NDArray[numpy.int64]
 MOST_PENDING = 64  # passes that wait for a backward pass
 INPUT_STEPS = (0, 1, 2, 20)  # steps at which the images' scale is measured
 MOST_IMAGES, MOST_CHANNELS = 64, 4  # for the images' scale
@@ -45,21 +48,35 @@ class Pass:
 
 @dataclass(slots=True)
 class Tally:
-    """Sums of Answers on the host."""
+    """Sums of Answers on the host.
 
-    images: float = 0.0
+    Attributes:
+        images, loss, right, second: how many, the sum of their losses, how many were answered rightly, and of how many others the label was the
+            second choice.
+        said, labels: answers and labels per class.
+    """
+
+    images: int = 0
     loss: float = 0.0
-    right: float = 0.0
-    second: float = 0.0
-    said: list[float] = field(default_factory=list)
-    labels: list[float] = field(default_factory=list)
+    right: int = 0
+    second: int = 0
+    said: Counts = field(default_factory=lambda: numpy.zeros(0, dtype=numpy.int64))
+    labels: Counts = field(default_factory=lambda: numpy.zeros(0, dtype=numpy.int64))
 
-    def add(self, numbers: Numbers, classes: int) -> None:
-        """Add one batch's counts."""
-        self.images, self.loss = self.images + numbers[0], self.loss + numbers[1]
-        self.right, self.second = self.right + numbers[2], self.second + numbers[3]
-        self.said = _sum(self.said, numbers[4 : 4 + classes])
-        self.labels = _sum(self.labels, numbers[4 + classes :])
+    def add(self, codes: Codes, classes: int) -> Counts:
+        """Add one batch's answers; its labels per class."""
+        said, labels, above = codes[1:].reshape(3, -1)
+        counts = labels >= 0
+        if not counts.all():
+            said, labels, above = said[counts], labels[counts], above[counts]
+        right = said == labels
+        images, labels = len(labels), numpy.bincount(labels, minlength=classes)
+        self.images += images
+        self.loss += float(codes[:1].view(numpy.float64)[0]) * images
+        self.right += int(right.sum())
+        self.second += int(((above == 1) & ~right).sum())
+        self.said, self.labels = _sum(self.said, numpy.bincount(said, minlength=classes)), _sum(self.labels, labels)
+        return labels
 
 
 @dataclass(slots=True)
@@ -117,10 +134,11 @@ class PassWatch:
         self._overlap = _Overlap()
         self._phase_passes = 0
         self._label_batches: list[tuple[float, float]] = []
-        self._labels: list[float] = []
+        self._labels: Counts = numpy.zeros(0, dtype=numpy.int64)
         self._label_count = [0, 0.0, 0.0]  # batches, sum of their entropies, sum of their sizes
         self.identity = Identity()
         self._normalised_inside = _begins_with_norm(model)
+        self._images: Tensor | None = None  # of the running pass
         self._input_spoilt = False
 
     @property
@@ -132,15 +150,13 @@ class PassWatch:
 
     def begin(self, inputs: object, step: int) -> None:
         """A pass begins."""
-        images = first_tensor(inputs)
+        self._images = images = first_tensor(inputs)
         hashes = hashes_of(images) if images is not None else None
         norms = any(m.training for m in self._norms)
         exempt = not torch.is_grad_enabled() and any(m.momentum is None for m in self._norms)  # averaging anew, as swa_utils.update_bn does
         self._now = Pass(step, self._model.training, norms, exempt, hashes)
         if torch.is_grad_enabled():
             self._pending.append(self._now)
-            if images is not None and not self._input_spoilt:
-                self._check_finite(images, step)
             if step in INPUT_STEPS and images is not None and self._model.training:
                 self._measure_input(images, step)
             if len(self._pending) > MOST_PENDING:
@@ -148,12 +164,14 @@ class PassWatch:
 
     def end(self, output: object) -> None:
         """The pass ends; learn later whether a backward pass follows."""
-        current = self._now
+        current, images, self._images = self._now, self._images, None
         if current is None:
             return
         if not torch.is_grad_enabled():
             self._evaluated(current)
             return
+        if images is not None and not self._input_spoilt and (scheduled(current.step) or not _surely_finite(output)):
+            self._check_finite(images, current.step)
 
         def reached(_: Tensor) -> None:
             current.backward = True
@@ -210,9 +228,9 @@ class PassWatch:
         else:
             modes.streak = 0
         if one.hashes is not None:
-            self._deferred.add(one.hashes, self.identity.trained)
-        for counted in one.answers:
-            self._deferred.add(counted.counts, functools.partial(self._count_training, counted.classes))
+            self._deferred.add_codes(one.hashes, self.identity.trained)
+        for answered in one.answers:
+            self._deferred.add_codes(answered.codes, functools.partial(self._count_training, answered.classes))
 
     def _evaluated(self, one: Pass) -> None:
         if one.step == 0 and not self._modes.train_passes:
@@ -222,7 +240,7 @@ class PassWatch:
         in_training = one.norms_training or (one.network_training and bool(self._drops))
         step = one.step
 
-        def receive(found: Numbers) -> None:
+        def receive(found: Codes) -> None:
             known = self.identity.known(found)
             share = known / len(found)
             self._overlap.add(len(found), known, mixed=0 < share < WHOLLY_KNOWN and self.identity.all_known)
@@ -231,9 +249,9 @@ class PassWatch:
 
         one_exempt, one_training, norms = one.exempt, one.network_training, one.norms_training
         if one.hashes is not None:
-            self._deferred.add(one.hashes, receive)
-        for counted in one.answers:
-            self._count_evaluation(counted)
+            self._deferred.add_codes(one.hashes, receive)
+        for answered in one.answers:
+            self._count_evaluation(answered)
 
     def _note_eval_in_train(self, step: int, norms: bool) -> None:
         modes = self._modes
@@ -241,17 +259,19 @@ class PassWatch:
         modes.eval_in_train += 1
         modes.norm_in_train = norms
 
-    def _count_training(self, classes: int, numbers: Numbers) -> None:
-        self._fit.add(numbers, classes)
-        labels = numbers[4 + classes :]
-        if sum(labels):
+    def _count_training(self, classes: int, codes: Codes) -> None:
+        labels = self._fit.add(codes, classes)
+        if labels.any():
             self._labels = _sum(self._labels, labels)
             self._label_count[0] += 1
             self._label_count[1] += entropy(labels)
-            self._label_count[2] += sum(labels)
+            self._label_count[2] += int(labels.sum())
 
-    def _count_evaluation(self, counted: Answers) -> None:
-        self._deferred.add(counted.counts, lambda numbers: self._evaluation.add(numbers, counted.classes))
+    def _count_evaluation(self, answered: Answers) -> None:
+        def receive(codes: Codes) -> None:
+            self._evaluation.add(codes, answered.classes)
+
+        self._deferred.add_codes(answered.codes, receive)
 
     def _close_evaluation(self, step: int) -> None:
         self._phase_passes = 0
@@ -272,16 +292,17 @@ class PassWatch:
         self._write_modes(step)
         if self._label_count[0]:
             batches, entropies, sizes = self._label_count
-            total = sum(self._labels)
-            numbers = {"batches": int(batches), "batch_size": sizes / batches, "classes": sum(count > 0 for count in self._labels)}
-            shares = {"entropy": entropy(self._labels), "batch_entropy": entropies / batches, "largest_share": max(self._labels) / total}
+            largest = int(self._labels.max()) / int(self._labels.sum())
+            numbers = {"batches": int(batches), "batch_size": sizes / batches, "classes": int((self._labels > 0).sum())}
+            shares = {"entropy": entropy(self._labels), "batch_entropy": entropies / batches, "largest_share": largest}
             self._emit(Observation(step, "labels", "", {**numbers, **shares}))
         fit, self._fit = self._fit, Tally()
         if fit.images:
             wrong = fit.images - fit.right
             second = fit.second / wrong if wrong else None
-            figures = {"samples": int(fit.images), "accuracy": fit.right / fit.images, "wrong": int(wrong), "second_choice": second}
-            self._emit(Observation(step, "fit", "", {**figures, "largest_answer": max(fit.said) / fit.images, "classes": len(fit.said)}))
+            figures = {"samples": fit.images, "accuracy": fit.right / fit.images, "wrong": wrong, "second_choice": second}
+            largest = int(fit.said.max()) / fit.images
+            self._emit(Observation(step, "fit", "", {**figures, "largest_answer": largest, "classes": len(fit.said)}))
         if self.identity.train_images:
             self._emit(Observation(step, "identity", "", self.identity.numbers()))
 
@@ -330,9 +351,10 @@ class PassWatch:
         self._deferred.add(figures, receive)
 
 
-def due(step: int) -> bool:
-    """Whether running counts are written after this step."""
-    return scheduled(step)
+def _surely_finite(output: object) -> bool:
+    """Whether an output shows that the images were finite, without waiting for a device: NaN and infinity reach it, in any usual network."""
+    first = first_tensor(output)
+    return first is not None and first.is_cpu and math.isfinite(first.detach().sum(dtype=torch.float32).item())
 
 
 def _validation_numbers(tally: Tally, overlap: _Overlap) -> dict[str, float | int | str | bool | None]:
@@ -345,25 +367,25 @@ def _validation_numbers(tally: Tally, overlap: _Overlap) -> dict[str, float | in
         nothing = {"loss": None, "accuracy": None, "largest_answer": None, "largest_label": None}
         return {"samples": overlap.images, **nothing, **shares}
     return {
-        "samples": int(images),
+        "samples": images,
         "loss": tally.loss / images,
         "accuracy": tally.right / images,
-        "largest_answer": max(tally.said) / images,
-        "largest_label": max(tally.labels) / images,
+        "largest_answer": int(tally.said.max()) / images,
+        "largest_label": int(tally.labels.max()) / images,
         **shares,
     }
 
 
-def _sum(one: list[float], two: list[float]) -> list[float]:
-    if len(one) < len(two):
-        one = one + [0.0] * (len(two) - len(one))
-    return [a + b for a, b in zip(one, two + [0.0] * (len(one) - len(two)), strict=True)]
+def _sum(one: Counts, two: Counts) -> Counts:
+    """Counts per class added; where there are fewer classes, the others count as zero."""
+    short, long = sorted((one, two), key=len)
+    return long + numpy.pad(short, (0, len(long) - len(short)))
 
 
-def entropy(counts: list[float]) -> float:
+def entropy(counts: Counts) -> float:
     """Entropy in nats of the shares that these counts are."""
-    total = sum(counts)
-    return -sum(count / total * math.log(count / total) for count in counts if count > 0) if total else 0.0
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * numpy.log(shares)).sum())
 
 
 def _begins_with_norm(model: nn.Module) -> bool:

@@ -185,10 +185,7 @@ class Alone:
 
     def write(self, columns: Iterable[LayerColumns], steps: Iterable[StepRecord], complete: int) -> None:
         """Write at once."""
-        for one in columns:
-            self._log.columns(one)
-        for step in steps:
-            self._log.step(step)
+        self._log.extend([*columns, *steps])
 
     def close(self) -> None:
         """Nothing is left."""

@@ -395,4 +395,3 @@ def _kept(value: Tensor) -> float | Tensor:
     value = value.detach()
     value = value if value.numel() == 1 else value.mean()
     return value.item() if value.device.type == "cpu" else value.clone()
-
