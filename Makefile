@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench docs
+.PHONY: demo test check bench docs axe
 demo: .stamps/run ; $(BIN)/convscope train mnist --name demo
 test: .stamps/dev ; $(BIN)/python -m pytest -n 2 --dist worksteal
 check: .stamps/dev ; $(BIN)/python tools/check.py
 bench: .stamps/dev ; $(BIN)/python benchmarks/run_all.py
+axe: .stamps/axe/node_modules/axe-core/axe.min.js
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "convscope needs Python 3.11 or newer; this is " + sys.version)'
@@ -17,3 +18,6 @@ bench: .stamps/dev ; $(BIN)/python benchmarks/run_all.py
 .stamps/dev: .stamps/run requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt -e '.[pandas]'
 	touch $@
+# The accessibility checks of the lab's page (tests/lab) are skipped without it, except in CI; only tests use it, so it is not shipped.
+.stamps/axe/node_modules/axe-core/axe.min.js:
+	npm install --silent --no-save --no-package-lock --prefix .stamps/axe axe-core@4.14.1
