@@ -2,6 +2,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 
+import itertools
 import math
 
 import pytest
@@ -41,13 +42,30 @@ def test_every_count_is_in_the_picture_negative_and_tiny_values_too():
     assert rows == sorted(rows)
 
 
+def test_labels_of_values_never_touch_each_other():
+    wide = layer(0, first=-260, counts=(1,) * 520)
+    for axes in (figures.plot_all({str(at): [wide] for at in range(7)}), [figures.color_dim([wide])]):
+        axes[0].figure.canvas.draw()
+        for ax in axes:
+            boxes = sorted((label.get_window_extent() for label in ax.get_yticklabels()), key=lambda box: box.y0)
+            assert len(boxes) >= 5
+            assert all(one.y1 < two.y0 for one, two in itertools.pairwise(boxes))
+
+
+def test_the_legend_of_nan_and_infinity_covers_nothing():
+    for ax in (figures.color_dim([layer(0, nan_count=2)]), *figures.plot_all({str(at): [layer(0, nan_count=2)] for at in range(4)})):
+        ax.figure.canvas.draw()
+        legend, label = ax.get_legend().get_window_extent(), ax.xaxis.label.get_window_extent()
+        assert legend.y1 < label.y0 < ax.get_window_extent().y0
+
+
 def test_columns_that_held_nan_or_infinity_are_marked_with_a_legend():
     ax = figures.color_dim([layer(0), layer(1, nan_count=2), layer(2, inf_count=1), layer(3, non_finite=True)])
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert texts == [
         "NaN: 2.5 % of the values looked at, first at step 1",
         "infinite: 1.2 % of the values looked at, first at step 2",
-        "NaN or infinite outside the sample, first at step 3",
+        "NaN or infinite, but not among the values looked at, first at step 3",
     ]
     assert figures.color_dim([layer(0)]).get_legend() is None
 

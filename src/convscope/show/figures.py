@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 LINE, BAND = "#0064a8", "#c65300"
-NAN_COLOUR, INF_COLOUR = "#c2185b", "#e69f00"
+NAN_COLOUR, INF_COLOUR, UNSEEN_COLOUR = "#c2185b", "#e69f00", "#777777"
 LAYER_COLOURS = "viridis"  # from the first layer to the last, in order for every kind of colour blindness
 HEALTHY_UPDATE = 1e-3  # update-to-weight ratio of a network that trains well (A. Karpathy, CS231n, "ratio of weights:updates")
 OCTAVES_SHOWN = 14  # below the greatest value; what is smaller than 2**-14 of it lies in the middle row
 MOST_LEGEND = 20  # layers named beside a figure
+POINTS_PER_INCH, LABEL_HEIGHT = 72, 1.4  # of matplotlib's font sizes; of a line of text with air around it, in font sizes
+STRIP_HEIGHT, PAD_OF_TITLE, LEGEND_BELOW = 5, 4, 34  # points: of a strip, of the title above it, of the legend below the axis and its label
 
 
 def plot_layer_stats(records: Sequence[LayerStats], *, axes: Sequence[Axes] | None = None) -> list[Axes]:
@@ -51,7 +53,7 @@ def plot_layer_stats(records: Sequence[LayerStats], *, axes: Sequence[Axes] | No
     ):
         ax.plot(x, values, color=LINE, linewidth=1.2)
         ax.set(xlabel="training step", title=label)
-        _mark_non_finite(ax, records)
+        _mark_non_finite(ax, records, legend=ax is axes[0])
     axes[2].set_ylim(-2, 102)
     axes[0].set_ylabel(_title(records))
     return axes
@@ -61,7 +63,7 @@ def color_dim(records: Sequence[LayerStats], *, ax: Axes | None = None, bar: boo
     """Draw the histograms of one layer side by side, one column a training step (or a merged span of steps).
 
     The vertical axis is symmetric and logarithmic, with negative values below, zero and what is smaller than 2^-14 of the greatest value in the
-    middle row; nothing is cut off. The colour is log(1 + count in one step). Columns whose layer held NaN or infinite values are marked at the top.
+    middle row; nothing is cut off. The colour is log(1 + count in one step). Steps at which the layer held NaN or infinite values are marked above.
 
     Args:
         records: of one layer, in order.
@@ -76,7 +78,7 @@ def color_dim(records: Sequence[LayerStats], *, ax: Axes | None = None, bar: boo
     counts, rows = _image(records)
     edges = [record.first_step - 0.5 for record in records] + [records[-1].last_step + 0.5]
     picture = ax.pcolormesh(edges, numpy.arange(len(rows) + 1) - 0.5, numpy.log1p(counts.T), cmap="magma_r", rasterized=True)
-    places, labels = _value_ticks(rows)
+    places, labels = _value_ticks(rows, _rows_per_label(ax, len(rows)))
     ax.set_yticks(places, labels)
     ax.set(xlabel="training step", ylabel="value", title=_title(records))
     if 0 in rows and len(rows) > 1:
@@ -188,24 +190,35 @@ def _image(records: Sequence[LayerStats]) -> tuple[Array, list[int]]:
     return counts, rows
 
 
-def _value_ticks(rows: Sequence[int]) -> tuple[list[float], list[str]]:
-    """Places among the rows and labels of round values: powers of ten, and of them every second or third when they would crowd."""
-    positive = [row for row in rows if row > 0]
-    negative = [row for row in rows if row < 0]
-    places, labels = [float(rows.index(0))], ["0"]
-    for sign, side in ((1, positive), (-1, negative)):
-        if not side:
-            continue
-        sizes = [bin_edges(abs(row)) for row in side]
-        least, greatest = min(size[0] for size in sizes), max(size[1] for size in sizes)
-        decades = range(math.ceil(math.log10(least)), math.floor(math.log10(greatest)) + 1)
-        for decade in decades[:: max(1, len(decades) // 4)]:
-            value = 10.0**decade
-            row = next(row for row in side if bin_edges(abs(row))[0] <= value < bin_edges(abs(row))[1])
-            low, high = bin_edges(abs(row))
-            places.append(rows.index(row) + sign * ((value - low) / (high - low) - 0.5))
-            labels.append(f"{sign * value:g}".replace("-", "\N{MINUS SIGN}"))
-    return places, labels
+def _value_ticks(rows: Sequence[int], apart: float) -> tuple[list[float], list[str]]:
+    """Places among the rows and labels of zero and powers of ten; the greatest come first, and what would crowd them is left out.
+
+    Args:
+        rows: indices of the bins that are drawn.
+        apart: how many rows must lie between two labels.
+    """
+    wanted = [(float(rows.index(0)), "0")]
+    for row in sorted((row for row in rows if row), key=abs, reverse=True):
+        low, high = bin_edges(abs(row))
+        decade = math.floor(math.log10(high))
+        if low <= 10.0**decade < high:
+            sign = 1 if row > 0 else -1
+            label = f"{sign * 10.0**decade:g}".replace("-", "\N{MINUS SIGN}")
+            wanted.append((rows.index(row) + sign * ((10.0**decade - low) / (high - low) - 0.5), label))
+    kept: list[tuple[float, str]] = []
+    for place, label in wanted:
+        if all(abs(place - other) >= apart for other, _ in kept):
+            kept.append((place, label))
+    return [place for place, _ in kept], [label for _, label in kept]
+
+
+def _rows_per_label(ax: Axes, rows: int) -> float:
+    """How many rows of a picture a label of its vertical axis is high, with some air around it."""
+    from matplotlib import rcParams
+    from matplotlib.font_manager import FontProperties
+
+    points = FontProperties(size=rcParams["ytick.labelsize"]).get_size_in_points()
+    return LABEL_HEIGHT * points * rows / _height_in_points(ax)
 
 
 def _mask(records: Sequence[LayerStats]) -> tuple[Array, int] | None:
@@ -225,23 +238,32 @@ def _never(records: Sequence[LayerStats]) -> set[int]:
     return never
 
 
-def _mark_non_finite(ax: Axes, records: Sequence[LayerStats]) -> None:
-    """Mark the steps at which the layer held NaN or infinite values, with a legend that says how many."""
-    marked = False
+def _mark_non_finite(ax: Axes, records: Sequence[LayerStats], *, legend: bool = True) -> None:
+    """Mark, in strips above the picture, the steps at which the layer held NaN or infinite values; a legend below says how many."""
+    looked_at = max(1, sum(record.sample_count for record in records))
+    strips = []
     for name, colour, count in (("NaN", NAN_COLOUR, "nan_count"), ("infinite", INF_COLOUR, "inf_count")):
-        steps = [record.last_step for record in records if getattr(record, count)]
-        if steps:
-            share = sum(getattr(record, count) for record in records) / max(1, sum(record.sample_count for record in records))
-            label = f"{name}: {100 * share:.2g} % of the values looked at, first at step {steps[0]}"
-            ax.plot(steps, [0.985] * len(steps), "|", color=colour, transform=ax.get_xaxis_transform(), markersize=9, label=label)
-            marked = True
-    unseen = [record.last_step for record in records if record.non_finite and not record.nan_count + record.inf_count]
-    if unseen:
-        label = f"NaN or infinite outside the sample, first at step {unseen[0]}"
-        ax.plot(unseen, [0.985] * len(unseen), "|", color=NAN_COLOUR, transform=ax.get_xaxis_transform(), markersize=9, label=label)
-        marked = True
-    if marked:
-        ax.legend(frameon=False, fontsize=7, loc="upper left")
+        share = 100 * sum(getattr(record, count) for record in records) / looked_at
+        strips.append((f"{name}: {share:.2g} % of the values looked at", colour, [record for record in records if getattr(record, count)]))
+    unseen = [record for record in records if record.non_finite and not record.nan_count + record.inf_count]
+    strips = [strip for strip in (*strips, ("NaN or infinite, but not among the values looked at", UNSEEN_COLOUR, unseen)) if strip[2]]
+    if not strips:
+        return
+    from matplotlib.transforms import ScaledTranslation
+
+    high = STRIP_HEIGHT / _height_in_points(ax)
+    for level, (label, colour, marked) in enumerate(strips):
+        steps = [(record.first_step - 0.5, record.last_step - record.first_step + 1) for record in marked]
+        place, label = (1 + (level + 0.25) * high, 0.75 * high), f"{label}, first at step {marked[0].first_step}"
+        ax.broken_barh(steps, place, facecolors=colour, transform=ax.get_xaxis_transform(), clip_on=False, label=label)
+    ax.set_title(ax.get_title(), pad=PAD_OF_TITLE + STRIP_HEIGHT * len(strips))
+    if legend:
+        below = ax.transAxes + ScaledTranslation(0, -LEGEND_BELOW / POINTS_PER_INCH, ax.figure.dpi_scale_trans)
+        ax.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below, borderaxespad=0, borderpad=0)
+
+
+def _height_in_points(ax: Axes) -> float:
+    return float(ax.get_window_extent().height / ax.figure.dpi * POINTS_PER_INCH)
 
 
 def _title(records: Sequence[LayerStats]) -> str:
