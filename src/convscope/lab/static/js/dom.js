@@ -35,6 +35,15 @@ export const put = (element, ...children) => {
   return fill(element, children);
 };
 
+/** Replaces what is inside an element if the key is another than the last time; for what is drawn many times a second and seldom changes. */
+export const putIfNew = (element, key, make) => {
+  const text = JSON.stringify(key);
+  if (keys.get(element) === text) return;
+  keys.set(element, text);
+  put(element, make());
+};
+
+const keys = new WeakMap();
 let made = 0;
 
 /** An id that no other element of the page has. */

@@ -2,6 +2,9 @@
 import { colour, onTheme } from "./colours.js";
 import { h, newId } from "./dom.js";
 
+let family = null;
+const font = () => `12px ${(family ??= getComputedStyle(document.body).fontFamily)}`;
+
 /**
  * A canvas figure.
  * @param {object} options
@@ -26,12 +29,13 @@ export const canvasFigure = (options) => {
   if (slider) for (const name of ["aria-valuenow", "aria-valuemin", "aria-valuemax"]) canvas.setAttribute(name, "0");
   const heard = move && !slider ? h("span", { class: "quiet", "aria-live": "polite" }) : null;
   const element = h("div", { class: "figure" }, canvas, tip, heard);
-  let width = 0, tall = 0, asked = 0, place = null;
+  let width = 0, tall = 0, asked = 0, place = null, seen = true, stale = false;
 
   const paintNow = () => {
     asked = 0;
-    width = element.clientWidth;
     if (!width) return; // not in the page, or hidden
+    stale = !seen;
+    if (stale) return; // drawn when it comes into view
     tall = typeof height === "function" ? height(width) : height;
     const sharp = window.devicePixelRatio || 1;
     if (canvas.width !== Math.round(width * sharp) || canvas.height !== Math.round(tall * sharp)) {
@@ -42,7 +46,7 @@ export const canvasFigure = (options) => {
     const context = canvas.getContext("2d");
     context.setTransform(sharp, 0, 0, sharp, 0, 0);
     context.clearRect(0, 0, width, tall);
-    context.font = `12px ${getComputedStyle(element).fontFamily}`;
+    context.font = font();
     draw(context, width, tall, place);
   };
   const redraw = () => { asked ||= requestAnimationFrame(paintNow); };
@@ -88,8 +92,16 @@ export const canvasFigure = (options) => {
     canvas.addEventListener("blur", () => setPlace(null));
   }
 
-  const resized = new ResizeObserver(redraw);
+  const resized = new ResizeObserver(([{ contentRect }]) => { // what it measures is known: asking the element would make the page be laid out anew
+    width = Math.round(contentRect.width);
+    redraw();
+  });
   resized.observe(element);
+  const looked = new IntersectionObserver((entries) => {
+    seen = entries.at(-1).isIntersecting;
+    if (seen && stale) redraw();
+  }, { rootMargin: "200px" });
+  looked.observe(element);
   const endTheme = onTheme(redraw);
   return {
     element,
@@ -99,12 +111,13 @@ export const canvasFigure = (options) => {
     get place() { return place; },
     /** For sliders: the range that a screen reader hears. */
     setRange(now, least, most) {
-      canvas.setAttribute("aria-valuenow", now);
-      canvas.setAttribute("aria-valuemin", least);
-      canvas.setAttribute("aria-valuemax", most);
+      for (const [name, value] of [["now", now], ["min", least], ["max", most]]) {
+        if (canvas.getAttribute(`aria-value${name}`) !== String(value)) canvas.setAttribute(`aria-value${name}`, value);
+      }
     },
     destroy() {
       resized.disconnect();
+      looked.disconnect();
       endTheme();
       cancelAnimationFrame(asked);
     },

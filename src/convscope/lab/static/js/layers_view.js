@@ -1,6 +1,6 @@
 // Inside the layers of a run: a small picture of each, one of them large with the histogram and numbers of the step that is pointed to.
 import { bandsFigure, bandsThumbnail, histogramFigure } from "./bands.js";
-import { h, put } from "./dom.js";
+import { h, put, putIfNew } from "./dom.js";
 import { lineChart } from "./lines.js";
 import { belongs, columnOf, emptyLayer, marksOf } from "./series.js";
 import { figure, percent, steps as stepWords } from "./words.js";
@@ -42,7 +42,7 @@ export const layersView = ({ run, cursor, findings }) => {
 
   const drawNumbers = () => {
     const layer = now();
-    title.textContent = `Layer ${layer.name}, ${layer.kind}`;
+    putIfNew(title, [layer.name, layer.kind], () => `Layer ${layer.name}, ${layer.kind}`);
     if (!layer.counts.length) return;
     const column = cursor.step === null ? layer.counts.length - 1 : columnOf(layer, cursor.step);
     const said = stepWords(layer.first[column], layer.step[column]);

@@ -1,7 +1,7 @@
 // One run, finished or going on: how far it is, its diagnosis, its curves and the values of its layers; all figures point to the same step.
 import { get, post, runPath } from "./api.js";
 import { makeCursor } from "./axes.js";
-import { button, announce, failure, h, notice, put, showWhere, table } from "./dom.js";
+import { announce, button, failure, h, notice, put, putIfNew, showWhere, table } from "./dom.js";
 import { findingsView } from "./findings.js";
 import { layersView } from "./layers_view.js";
 import { lineChart, reachOf, smoothed } from "./lines.js";
@@ -110,22 +110,23 @@ export const runView = (name, context, { onEnd, onResume, apply }) => {
       ["Learning rate", last("lr") !== null ? chosen(going() ? last("lr") : detail?.config?.train?.lr ?? Math.max(...run.steps.lr)) : null, going() ? "at this step" : detail?.config?.train?.lr_source === "finder" ? "at most; found by the finder" : "at most"],
     ];
   };
+  const tile = (term, value, note) => [h("dt", {}, term), h("dd", {}, value ?? "–", note && h("small", {}, note))];
   const drawWords = () => {
     const word = state();
     chip.className = `chip ${word === "starting" ? "running" : word}`;
-    put(chip, going() && h("span", { class: "dot", "aria-hidden": "true" }), connection === "waiting" ? "Reconnecting …" : STATES[word] ?? word);
+    putIfNew(chip, [word, connection], () => [going() && h("span", { class: "dot", "aria-hidden": "true" }), connection === "waiting" ? "Reconnecting …" : STATES[word] ?? word]);
     stop.hidden = !going() || detail?.stoppable === false;
     stop.disabled = stopping;
-    stop.textContent = stopping ? "Stopping …" : "Stop";
+    putIfNew(stop, stopping, () => (stopping ? "Stopping …" : "Stop"));
     const done = (run.steps.step.at(-1) ?? -1) + 1, total = run.state?.steps;
     bar.hidden = !going();
     if (total) bar.value = Math.min(1, done / total);
     else bar.removeAttribute("value");
-    put(tiles, known().map(([term, value, note]) => h("div", {}, h("dt", {}, term), h("dd", {}, value ?? "–", note && h("small", {}, note)))));
-    const message = run.state?.message ?? detail?.message;
-    put(said, message && !going() && notice(message, word === "failed" || word === "broken" ? "failed" : ""));
+    known().forEach((facts, i) => putIfNew(tiles.children[i] ?? tiles.appendChild(h("div")), facts, () => tile(...facts)));
+    const message = going() ? null : run.state?.message ?? detail?.message;
+    putIfNew(said, [message, word], () => message && notice(message, word === "failed" || word === "broken" ? "failed" : ""));
     const facts = detail?.config ? [detail.model, detail.data, detail.config.train?.batch_size && `batches of ${count(detail.config.train.batch_size)}`, detail.config.train?.schedule && words(detail.config.train.schedule).replace("one cycle", "1cycle"), detail.config.model?.arguments?.norm === false && "no batch norm", detail.config.train?.seed !== undefined && `seed ${detail.config.train.seed}`] : [];
-    lead.textContent = facts.filter(Boolean).join(" · ");
+    putIfNew(lead, facts, () => facts.filter(Boolean).join(" · "));
   };
   const drawEpochs = () => {
     if (!run.results.length) return put(epochs);
