@@ -118,6 +118,13 @@ def train(
     label_smoothing: Annotated[float, typer.Option(help="Share of each target spread over all classes.")] = 0.0,
     clip_norm: Annotated[float | None, typer.Option(help="Scale gradients down to this norm.")] = None,
     accumulate: Annotated[int, typer.Option(help="Batches whose gradients make one step.")] = 1,
+    factors: Annotated[int | None, typer.Option(help="Of ratings: numbers that describe a user or an item; 50 unless given.")] = None,
+    split: Annotated[Literal["random", "time"], typer.Option(help="Of ratings: hold out a random share, or the latest.")] = "random",
+    y_range: Annotated[
+        str | None,
+        typer.Option(metavar="LOW,HIGH", help="Of ratings: what predictions lie between; unless given, a little more than the data."),
+    ] = None,
+    titles: Annotated[Path | None, typer.Option(metavar="FILE", help="Of ratings: a CSV with the columns item and title.")] = None,
     out: Annotated[Path, typer.Option(help="The folder that holds runs.")] = Path("runs"),
     name: Annotated[str | None, typer.Option(help="The run's name; unless given, counted up: mnist-001.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an unfinished run, with its own settings.")] = None,
@@ -159,6 +166,10 @@ def train(
         ignore=tuple(ignore or ()),
         schedule=schedule,
         norm=norm,
+        factors=factors,
+        split=split,
+        y_range=_range(y_range),
+        titles=str(titles.absolute()) if titles else None,
     )
     from convscope.train.runs import resume_run, train_run
 
@@ -181,6 +192,16 @@ def _rate(text: str) -> float | str:
         raise UsageError(f"--lr {text} is no learning rate; give a number above 0, such as 0.1, or auto for the finder's.") from None
 
 
+def _range(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise UsageError(f"--y-range {text} is no range; give the lowest and the highest prediction, such as 0,5.5.") from None
+    return low, high
+
+
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory or weights file.")],
@@ -189,7 +210,9 @@ def predict(
     user: Annotated[str | None, typer.Option(help="Of a run on ratings: recommend items to this user.")] = None,
     similar_to: Annotated[str | None, typer.Option(metavar="ITEM", help="Of a run on ratings: list the items most like this one.")] = None,
     top: Annotated[int, typer.Option(help="How many items.")] = 10,
-    titles: Annotated[Path | None, typer.Option(metavar="FILE", help="A CSV with the columns item and title.")] = None,
+    titles: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A CSV with the columns item and title; unless given, the run's.")
+    ] = None,
 ) -> None:
     """Say what is on images, or recommend items, with a trained run."""
     from rich.console import Console
@@ -221,10 +244,11 @@ def predict(
 
 
 def _recommend(run: Path, user: str | None, similar_to: str | None, top: int, titles: Path | None) -> None:
-    from convscope.train.ratings_predict import as_text, load_recommender, read_titles
+    from convscope.data import read_titles
+    from convscope.train.ratings_predict import as_text, load_recommender
 
-    known = read_titles(titles) if titles else {}
     recommender = load_recommender(run)
+    known = read_titles(titles) if titles else recommender.titles
     if similar_to is not None:
         print(as_text(recommender.similar(similar_to, top), known, "likeness"))
         return

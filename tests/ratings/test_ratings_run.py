@@ -9,12 +9,13 @@ import torch
 from ratings_files import small, write_rows
 from rich.console import Console
 
-from convscope.cli import main
+from convscope.cli import _range, main
+from convscope.data import read_titles
 from convscope.errors import DataError, UnknownNameError, UsageError
 from convscope.rundir import open_run
 from convscope.show.page import render
 from convscope.train.predict import load_classifier
-from convscope.train.ratings_predict import load_recommender, read_titles
+from convscope.train.ratings_predict import load_recommender
 from convscope.train.runs import train_run
 from convscope.train.settings import TrainSettings
 
@@ -68,6 +69,34 @@ def test_the_page_shows_what_the_records_say(trained):
     assert found.trace is not None
     for product in found.trace.products:
         assert repr(product) in page
+
+
+def test_titles_range_split_and_factors_from_the_command_to_the_page(tmp_path, capsys, monkeypatch):
+    path = small(tmp_path / "small.csv")
+    stamped = [f"{line},{place}" for place, line in enumerate(path.read_text().splitlines()[1:])]
+    write_rows(path, *stamped, header="user,item,rating,timestamp")
+    long = "A title that is far too long to stand beside a bar"
+    titles = write_rows(tmp_path / "titles.csv", f"i3,{long} <1>", f"i4,{long} <2>", "i99,Unseen", header="item,title")
+    words = ["--factors", 3, "--split", "time", "--y-range", "0.5,5.5", "--titles", titles, "--epochs", 2, "--lr", 0.02, "--device", "cpu"]
+    monkeypatch.setattr("sys.argv", ["convscope", "train", str(path), *map(str, words), "--out", str(tmp_path / "runs"), "--json"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    run = open_run(json.loads(capsys.readouterr().out)["run"])
+    config, found = run.read_config(), run.ratings()
+    assert (config["data"]["split"], config["data"]["y_range"], config["model"]["arguments"]["factors"]) == ("time", [0.5, 5.5], 3)
+    assert config["argv"][3:] == [str(word) for word in ("--epochs", 2, "--lr", 0.02, "--device", "cpu", *words[:8])]
+    assert TrainSettings.from_config(config["settings"]).y_range == (0.5, 5.5)
+    assert found.titles == {"i3": f"{long} <1>", "i4": f"{long} <2>"}
+    page = render(run)
+    assert f'<span title="i3">{long} &lt;1&gt;</span>' in page
+    bars = json.loads(page.split('id="biases-values">')[1].split("</script>")[0])
+    assert bars["layout"]["yaxis"]["ticktext"].count("A title that is far too long…") == 2
+    assert sorted(bars["data"][0]["y"]) == list(range(20))
+    assert sum("&lt;1&gt;" in said for said in bars["data"][0]["hovertext"]) == 1
+    assert "Operations for one pair of user and item" in page
+    assert "real pixels" not in page
+    assert load_recommender(run.path).titles == found.titles
 
 
 def test_recommendations_are_the_best_that_the_user_has_not_rated(trained):
@@ -131,3 +160,9 @@ def test_messages(trained, tmp_path):
     with pytest.raises(UsageError) as error:
         train_run(TrainSettings(str(path), image_size=32, device="cpu"), tmp_path / "runs")
     assert str(error.value) == f"--image-size is about images, and {path} holds ratings. Leave it out."
+    with pytest.raises(UsageError) as error:
+        train_run(TrainSettings("mnist", factors=5, device="cpu"), tmp_path / "runs")
+    assert str(error.value) == "--factors is about ratings, and mnist holds images. Leave it out."
+    with pytest.raises(UsageError) as error:
+        _range("1-5")
+    assert str(error.value) == "--y-range 1-5 is no range; give the lowest and the highest prediction, such as 0,5.5."

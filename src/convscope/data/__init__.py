@@ -8,6 +8,7 @@ from convscope.data.preprocess import Preprocess
 from convscope.data.ratings import RatingLoaders, load_ratings
 from convscope.data.ratings_table import holds_ratings
 from convscope.data.report import sample_image
+from convscope.data.titles import read_titles
 
 __all__ = [
     "Augment",
@@ -19,5 +20,6 @@ __all__ = [
     "holds_ratings",
     "load_data",
     "load_ratings",
+    "read_titles",
     "sample_image",
 ]

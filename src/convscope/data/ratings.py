@@ -6,8 +6,8 @@ and no bias, so that it is judged by the other side and the mean alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from convscope import seeds
 from convscope.data.epochs import Batch, EpochLoader, Share
 from convscope.data.ratings_table import RatingTable, SkippedRow, read_ratings
+from convscope.data.titles import read_titles
 from convscope.errors import DataError, UsageError
 
 MARGIN = 0.1  # of the ratings' span, added at both ends: a sigmoid reaches its ends nowhere, so the extreme ratings must lie inside
@@ -103,6 +104,7 @@ class RatingLoaders:
         y_range: what predictions lie between, or None for no limits.
         table: all ratings that were read, and the rows that were not.
         valid_rows_N: for each validation rating its row in `table`.
+        titles: of items, for people to read; items without one go by their name.
         classes, class_weights: empty, because a rating is no class.
     """
 
@@ -115,6 +117,7 @@ class RatingLoaders:
     y_range: Range | None
     table: RatingTable
     valid_rows_N: npt.NDArray[np.int64]
+    titles: Mapping[str, str] = field(default_factory=dict)
     test: None = None
     classes: tuple[str, ...] = ()
     class_weights: tuple[float, ...] = ()
@@ -142,6 +145,7 @@ def load_ratings(
     split: Literal["random", "time"] = "random",
     valid_pct: float = 0.2,
     y_range: Range | Literal["auto"] | None = "auto",
+    titles: str | Path | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> RatingLoaders:
@@ -153,6 +157,7 @@ def load_ratings(
         split: "random" sets a seeded share of the ratings aside for validation, "time" the latest ones.
         valid_pct: that share.
         y_range: lowest and highest prediction; "auto" takes the training ratings' ends and a tenth of their span more; None sets no limits.
+        titles: a CSV with the columns item and title, for people to read.
         seed: decides the split and the order of the ratings.
         device: where batches are wanted.
 
@@ -183,7 +188,13 @@ def load_ratings(
     held = max(1, round(valid_pct * len(order_N)))
     if held >= len(order_N):
         raise DataError(f"{path} has {len(order_N)} rating, too few to set some aside for validation. Add ratings.")
-    return _loaders(path, table, np.sort(order_N[:-held]), np.sort(order_N[-held:]), batch_size, split, y_range, seed, device)
+    data = _loaders(path, table, np.sort(order_N[:-held]), np.sort(order_N[-held:]), batch_size, split, y_range, seed, device)
+    return replace(data, titles=_titles(read_titles(Path(titles)), data.items)) if titles else data
+
+
+def _titles(titles: Mapping[str, str], items: tuple[str, ...]) -> dict[str, str]:
+    """The titles of items that have a training rating."""
+    return {item: titles[item] for item in items if item in titles}
 
 
 def _check(batch_size: int | None, split: str, valid_pct: float, y_range: Range | Literal["auto"] | None) -> None:

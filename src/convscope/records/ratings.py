@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from convscope.records.results import text_table
 
@@ -103,6 +103,7 @@ class RatingsEvaluation:
         explained: share of the factors' variance that each of the two components holds.
         surprising: validation ratings furthest from their prediction, worst first.
         trace: the worst of them, traced; None for networks that are not one sum.
+        titles: what people call the items that are named here, where it is known.
     """
 
     count: int
@@ -124,3 +125,8 @@ class RatingsEvaluation:
     explained: tuple[float, float]
     surprising: tuple[SurprisingRating, ...]
     trace: RatingTrace | None = None
+    titles: dict[str, str] = field(default_factory=dict)
+
+    def title(self, item: str) -> str:
+        """What people call an item: its title, or else its name."""
+        return self.titles.get(item, item)

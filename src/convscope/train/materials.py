@@ -28,6 +28,7 @@ FOR_IMAGES = (
     "freeze_body",
     "norm",
 )  # settings without a meaning for ratings
+FOR_RATINGS = ("factors", "split", "y_range", "titles")  # and without one for images
 
 
 class Teller:
@@ -77,7 +78,15 @@ def materials(settings: TrainSettings, teller: Teller) -> tuple[Data, nn.Module,
     return data, model, describe_weights(model, data.classes, task_of(data, torch.device("cpu")), settings.to_config())
 
 
+def _refuse(settings: TrainSettings, names: tuple[str, ...], about: str, held: str) -> None:
+    defaults = {f.name: f.default for f in fields(settings)}
+    for name in names:
+        if getattr(settings, name) != defaults[name]:
+            raise UsageError(f"--{name.replace('_', '-')} is about {about}, and {settings.data} holds {held}. Leave it out.")
+
+
 def _images(settings: TrainSettings) -> DataLoaders:
+    _refuse(settings, FOR_RATINGS, "ratings", "images")
     return load_data(
         settings.data,
         settings.batch_size,
@@ -91,11 +100,16 @@ def _images(settings: TrainSettings) -> DataLoaders:
 
 
 def _ratings(settings: TrainSettings) -> RatingLoaders:
-    defaults = {f.name: f.default for f in fields(settings)}
-    for name in FOR_IMAGES:
-        if getattr(settings, name) != defaults[name]:
-            raise UsageError(f"--{name.replace('_', '-')} is about images, and {settings.data} holds ratings. Leave it out.")
-    data = load_ratings(settings.data, settings.batch_size, valid_pct=settings.valid_pct, seed=settings.seed)
+    _refuse(settings, FOR_IMAGES, "images", "ratings")
+    data = load_ratings(
+        settings.data,
+        settings.batch_size,
+        split=settings.split,
+        valid_pct=settings.valid_pct,
+        y_range=settings.y_range or "auto",
+        titles=settings.titles,
+        seed=settings.seed,
+    )
     if settings.strict and data.table.skipped_count:
         first = data.summary.skipped[0]
         raise DataError(
@@ -106,7 +120,8 @@ def _ratings(settings: TrainSettings) -> RatingLoaders:
 
 
 def _network(settings: TrainSettings, data: Data) -> nn.Module:
-    arguments = dict(settings.model_arguments or {}) | ({} if settings.norm is None else {"norm": settings.norm})
+    given = {"norm": settings.norm, "factors": settings.factors}
+    arguments = dict(settings.model_arguments or {}) | {name: value for name, value in given.items() if value is not None}
     if isinstance(data, RatingLoaders):
         return build_rating_model(settings.model or "dot_product", data.model_arguments, **arguments)
     name = settings.model or ("simple_cnn" if data.kind == "mnist" else "small_resnet")

@@ -78,8 +78,8 @@ class RatingTask:
         return {"users": found.users, "items": found.items, "y_range": y_range, "split": found.split}
 
     def inputs(self) -> dict[str, Any]:
-        """The names of users and items by their numbers."""
-        return {"users": list(self.data.users), "items": list(self.data.items)}
+        """The names of users and items by their numbers, and titles."""
+        return {"users": list(self.data.users), "items": list(self.data.items), "titles": dict(self.data.titles)}
 
     def keep_data(self, run: RunDir) -> None:
         """The rows that were skipped, and which items each user has rated, so that these are not recommended."""
@@ -120,6 +120,9 @@ def evaluate_ratings(model: nn.Module, data: RatingLoaders) -> RatingsEvaluation
         )
         for n in worst_N
     )
+    picture = tuple(sorted(items, key=lambda item: -item.count)[:PICTURED])
+    most_liked, least_liked = tuple(rated[:EXTREMES_KEPT]), tuple(rated[::-1][:EXTREMES_KEPT])
+    named = {item.item for item in (*most_liked, *least_liked, *picture)} | {rating.item for rating in surprising}
     trace = None
     if isinstance(model, DotProduct):
         user, item = data.valid.pairs_N2[worst_N[0]].tolist()
@@ -138,12 +141,13 @@ def evaluate_ratings(model: nn.Module, data: RatingLoaders) -> RatingsEvaluation
         split=found.split,
         skipped=found.skipped_count,
         notes=found.notes,
-        most_liked=tuple(rated[:EXTREMES_KEPT]),
-        least_liked=tuple(rated[::-1][:EXTREMES_KEPT]),
-        picture=tuple(sorted(items, key=lambda item: -item.count)[:PICTURED]),
+        most_liked=most_liked,
+        least_liked=least_liked,
+        picture=picture,
         explained=explained,
         surprising=surprising,
         trace=trace,
+        titles={item: title for item, title in data.titles.items() if item in named},
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from convscope.data.ratings import UNKNOWN
-from convscope.errors import DataError, UnknownNameError, UsageError
+from convscope.errors import UnknownNameError, UsageError
 from convscope.nn import RATING_MODELS, Recipe, rebuild
 from convscope.records import RatingTrace, text_table
 from convscope.rundir import RunDir
@@ -43,12 +43,14 @@ class Recommender:
         model: the network.
         users, items: names by number; number 0 stands for all without a training rating.
         rated_N2: user and item of each rating, so that nothing is recommended twice.
+        titles: of items, as far as they are known.
     """
 
     model: nn.Module
     users: tuple[str, ...]
     items: tuple[str, ...]
     rated_N2: Int[Tensor, "N 2"]
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     @torch.no_grad()
     def top(self, user: str, count: int = 10) -> list[Recommendation]:
@@ -121,7 +123,7 @@ def recommender(learner: Learner) -> Recommender:
     if not isinstance(learner.data, RatingLoaders):
         raise UsageError("This learner was trained on images, and recommends nothing. Use learner.predict.")
     rated_N2 = torch.cat([learner.data.train.pairs_N2, learner.data.valid.pairs_N2])
-    return Recommender(learner.model.eval(), learner.data.users, learner.data.items, rated_N2)
+    return Recommender(learner.model.eval(), learner.data.users, learner.data.items, rated_N2, learner.data.titles)
 
 
 def load_recommender(run: str | Path) -> Recommender:
@@ -140,28 +142,11 @@ def load_recommender(run: str | Path) -> Recommender:
     load_into(model, tensors, path)
     rated = RunDir(path.parent).rated
     rated_N2 = load_tensors(rated)[0]["pairs"] if rated.exists() else torch.empty((0, 2), dtype=torch.int32)
-    return Recommender(model.eval(), tuple(info.preprocess["users"]), tuple(info.preprocess["items"]), rated_N2)
+    names = tuple(info.preprocess["users"]), tuple(info.preprocess["items"])
+    return Recommender(model.eval(), *names, rated_N2, info.preprocess.get("titles", {}))
 
 
-def read_titles(path: Path) -> dict[str, str]:
-    """Titles by item: the first two columns of a CSV with a header, or those named item and title.
-
-    Raises:
-        DataError: the file cannot be read, or has fewer than two columns.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"The titles in {path} cannot be read: {error}. Give a CSV in UTF-8 with the columns item and title.") from None
-    names = [name.strip().lower() for name in rows[0]] if rows else []
-    if len(names) < 2:
-        raise DataError(f"{path} holds no titles: its first line must name two columns or more, item and title.")
-    item, title = (names.index(name) if name in names else place for place, name in enumerate(("item", "title")))
-    return {row[item].strip(): row[title].strip() for row in rows[1:] if len(row) > max(item, title)}
-
-
-def as_text(found: list[Recommendation], titles: dict[str, str], what: str) -> str:
+def as_text(found: list[Recommendation], titles: Mapping[str, str], what: str) -> str:
     """Recommendations as aligned lines of text.
 
     Args:

@@ -41,6 +41,10 @@ class TrainSettings:
         weight_decay, label_smoothing, clip_norm, accumulate: see Learner; a weight_decay of None is the task's own.
         watch: record every layer at every step, and diagnose.
         ignore: rules of the diagnosis to leave out.
+        factors: of ratings, how many numbers describe a user or an item; None is the network's own way.
+        split: of ratings, which are held out: "random" ones, or the latest by "time".
+        y_range: of ratings, what predictions lie between; None takes the training ratings' ends and a tenth of their span more.
+        titles: of ratings, a CSV with the columns item and title, or None.
     """
 
     data: str
@@ -69,6 +73,10 @@ class TrainSettings:
     ignore: tuple[str, ...] = ()
     schedule: ScheduleKind = "one_cycle"
     norm: bool | None = None
+    factors: int | None = None
+    split: Literal["random", "time"] = "random"
+    y_range: tuple[float, float] | None = None
+    titles: str | None = None
 
     def __post_init__(self) -> None:
         if self.lr != "auto" and not (isinstance(self.lr, float) and math.isfinite(self.lr) and self.lr > 0):
@@ -94,7 +102,7 @@ class TrainSettings:
     def from_config(cls, config: dict[str, Any]) -> TrainSettings:
         """The settings kept in config.json; keys of newer versions are ignored."""
         known = {f.name for f in fields(cls)}
-        kept: dict[str, Any] = {name: tuple(value) if name == "ignore" else value for name, value in config.items() if name in known}
+        kept: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items() if name in known}
         return cls(**kept)
 
     def command(self) -> list[str]:
@@ -107,6 +115,8 @@ class TrainSettings:
                 continue
             if f.name in flags:
                 words.append(flags[f.name][0 if value else 1])
+            elif f.name == "y_range":
+                words += [option, f"{value[0]:g},{value[1]:g}"]
             elif f.name == "ignore":
                 words += [word for rule in value for word in (option, rule)]
             elif value is True:

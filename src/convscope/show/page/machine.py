@@ -5,7 +5,8 @@ Receives `Contents`, returns sections, or a sentence where the run kept nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from convscope.records import NetworkSummary
@@ -21,6 +22,7 @@ WAYS_OF_COUNTING = {
     "real_products": ("Products with real pixels", "only those whose input is not padding"),
     "input_grid_products": ("Input-grid count", "weights times input places, as the fastai book counts"),
 }
+OF_IMAGES_ALONE = frozenset({"real_products", "input_grid_products"})
 LONGEST_TYPED = 10  # characters; a number that a program chose is longer
 SHOWN_ELSEWHERE = frozenset(
     {"schema", "name", "status", "message", "argv", "classes", "created", "device", "versions", "settings", "seconds"}
@@ -35,7 +37,7 @@ def network(run: Contents) -> Section | Absent:
     shape = " × ".join(map(str, summary.input_shape))
     what = "pair of user and item" if run.is_of_ratings else f"image of {shape} (channels × rows × columns)"
     lead = tag("p", tag("b", summary.model), f" on one {what}.")
-    body = join(lead, _layers(summary), more("The work for one input, by every way of counting", _ways(summary)))
+    body = join(lead, _layers(summary), more("The work for one input, by every way of counting", _ways(summary, run.is_of_ratings)))
     return Section("network", "The network", "Network", body)
 
 
@@ -61,19 +63,17 @@ def _layers(summary: NetworkSummary) -> Markup:
     return table("Layers in the order of execution", head, rows, foot=foot, numeric=range(3, 6 if frozen else 5))
 
 
-def _ways(summary: NetworkSummary) -> Markup:
-    rows: list[list[Child]] = []
-    for row in summary.rows:
-        if any(getattr(row, column) for column in WAYS_OF_COUNTING):
-            rows.append([row.name, *(number(getattr(row, column), count(getattr(row, column))) for column in WAYS_OF_COUNTING)])
-    foot: list[Child] = ["All layers", *(number(summary.total(column), count(summary.total(column))) for column in WAYS_OF_COUNTING)]
-    meanings = tag("ul", [tag("li", tag("b", name), f": {meaning}") for name, meaning in WAYS_OF_COUNTING.values()], class_="notes")
-    return join(
-        meanings,
-        table(
-            "Operations for one image", ["Layer", *(name for name, _ in WAYS_OF_COUNTING.values())], rows, foot=foot, numeric=range(1, 6)
-        ),
-    )
+def _ways(summary: NetworkSummary, of_ratings: bool) -> Markup:
+    ways = {column: way for column, way in WAYS_OF_COUNTING.items() if not (of_ratings and column in OF_IMAGES_ALONE)}
+
+    def cells(amount: Callable[[str], int]) -> list[Child]:
+        return [number(amount(column), count(amount(column))) for column in ways]
+
+    rows = [[row.name or "(whole)", *cells(partial(getattr, row))] for row in summary.rows if any(getattr(row, column) for column in ways)]
+    meanings = tag("ul", [tag("li", tag("b", name), f": {meaning}") for name, meaning in ways.values()], class_="notes")
+    title = f"Operations for one {'pair of user and item' if of_ratings else 'image'}"
+    head = ["Layer", *(name for name, _ in ways.values())]
+    return join(meanings, table(title, head, rows, foot=["All layers", *cells(summary.total)], numeric=range(1, 1 + len(ways))))
 
 
 def settings(run: Contents) -> Section | Absent:

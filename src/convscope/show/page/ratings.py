@@ -16,6 +16,7 @@ from convscope.show.page.parts import Absent, Section, chart, facts, tiles
 from convscope.show.page.words import chosen, count, duration, figure, percent, plural
 
 CUT_OFF = Absent("What the network learned of the items is missing: the run was cut off before it was judged.")
+LONGEST_LABEL = 30  # characters of a title beside a bar or a point; longer ones would leave no room for the chart
 MOST_NAMED = 25  # items whose names stand in the picture; the others show theirs on hovering
 
 
@@ -70,35 +71,55 @@ def items(run: Contents) -> Section | Absent:
         "An item's bias is what it gets from everyone, whatever their taste: after the factors have explained who likes what, this is left.",
         class_="muted",
     )
-    label = f"Biases of items, from {judged.most_liked[0].item} down to {judged.least_liked[0].item}."
+    label = f"Biases of items, from {judged.title(judged.most_liked[0].item)} down to {judged.title(judged.least_liked[0].item)}."
     body = join(
         said,
-        chart("biases", "Most and least liked", bias_chart(judged.most_liked, judged.least_liked), label),
-        tag("div", _items("Most liked", judged.most_liked), _items("Least liked", judged.least_liked), class_="pair"),
+        chart("biases", "Most and least liked", bias_chart(judged), label),
+        tag("div", _items("Most liked", judged.most_liked, judged), _items("Least liked", judged.least_liked, judged), class_="pair"),
     )
     return Section("items", "Most and least liked items", "Items", body)
 
 
-def bias_chart(most: Sequence[RatedItem], least: Sequence[RatedItem]) -> Chart:
-    """Bars of the biases, the most liked item on top; an item that is in both lists has one bar."""
-    shown = list({item.item: item for item in (*most, *reversed(least))}.values())[::-1]
+def bias_chart(judged: RatingsEvaluation) -> Chart:
+    """Bars of the biases, the most liked item on top; an item that is in both lists has one bar. Long titles are cut; hovering shows all."""
+    shown = list({item.item: item for item in (*judged.most_liked, *reversed(judged.least_liked))}.values())[::-1]
+    titles = [judged.title(item.item) for item in shown]
+    places = list(range(len(shown)))  # numbers, because titles that were cut may be alike
     data = {
         "type": "bar",
         "orientation": "h",
         "x": [item.bias for item in shown],
-        "y": [escaped(item.item) for item in shown],
+        "y": places,
         "marker": {"color": ["--series-1" if item.bias >= 0 else "--series-2" for item in shown]},
-        "text": [f"{item.bias:+.3f}, {item.count:,} ratings, mean {item.mean:.2f}" for item in shown],
-        "textposition": "none",
-        "hovertemplate": "%{y}: %{text}<extra></extra>",
+        "hovertext": [
+            f"<b>{escaped(title)}</b><br>bias {item.bias:+.3f}, {item.count:,} ratings, mean {item.mean:.2f}"
+            for title, item in zip(titles, shown, strict=True)
+        ],
+        "hovertemplate": "%{hovertext}<extra></extra>",
     }
-    layout = {"hovermode": "closest", "showlegend": False, "xaxis": {"title": {"text": "bias"}}, "yaxis": {"type": "category"}}
+    names = {"tickmode": "array", "tickvals": places, "ticktext": [escaped(cut(title)) for title in titles], "automargin": True}
+    layout = {"hovermode": "closest", "showlegend": False, "xaxis": {"title": {"text": "bias"}}, "yaxis": names}
     return {"data": [data], "layout": layout, "height": 90 + 18 * len(shown)}
 
 
-def _items(title: str, listed: Sequence[RatedItem]) -> Markup:
+def cut(text: str, longest: int = LONGEST_LABEL) -> str:
+    """A text shortened to so many characters, the last a "…" when something is missing."""
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+
+
+def _named(judged: RatingsEvaluation, item: str) -> Child:
+    """An item by its title; pointing at it shows its name in the data."""
+    return tag("span", judged.titles[item], title=item) if item in judged.titles else item
+
+
+def _items(title: str, listed: Sequence[RatedItem], judged: RatingsEvaluation) -> Markup:
     rows: list[list[Child]] = [
-        [item.item, number(item.bias, figure(item.bias, 3)), number(item.count, count(item.count)), number(item.mean, figure(item.mean, 3))]
+        [
+            _named(judged, item.item),
+            number(item.bias, figure(item.bias, 3)),
+            number(item.count, count(item.count)),
+            number(item.mean, figure(item.mean, 3)),
+        ]
         for item in listed
     ]
     return tag("div", table(title, ["Item", "Bias", "Ratings", "Mean rating"], rows, numeric=(1, 2, 3)))
@@ -118,14 +139,18 @@ def factors(run: Contents) -> Section | Absent:
         " of their variance. The signs of the axes mean nothing.",
     )
     title = f"The {plural(len(judged.picture), 'most rated item')}"
-    body = chart("factors", title, factor_chart(judged.picture), "Items placed by the two principal components of their factors.", said)
+    body = chart("factors", title, factor_chart(judged), "Items placed by the two principal components of their factors.", said)
     return Section("factors-section", "The items' factors", "Factors", body)
 
 
-def factor_chart(shown: Sequence[RatedItem]) -> Chart:
-    """A point for each item, its name beside it for the most rated ones and on hovering for all."""
-    labels = [escaped(item.item if place < MOST_NAMED else "") for place, item in enumerate(shown)]
-    said = [f"<b>{escaped(item.item)}</b><br>{item.count:,} ratings, mean {item.mean:.2f}, bias {item.bias:+.3f}" for item in shown]
+def factor_chart(judged: RatingsEvaluation) -> Chart:
+    """A point for each item, its title beside it for the most rated ones and on hovering for all."""
+    shown = judged.picture
+    labels = [escaped(cut(judged.title(item.item))) if place < MOST_NAMED else "" for place, item in enumerate(shown)]
+    said = [
+        f"<b>{escaped(judged.title(item.item))}</b><br>{item.count:,} ratings, mean {item.mean:.2f}, bias {item.bias:+.3f}"
+        for item in shown
+    ]
     data: dict[str, Any] = {
         "type": "scatter",
         "mode": "markers+text",
@@ -150,7 +175,7 @@ def surprises(run: Contents) -> Section | Absent:
     rows: list[list[Child]] = [
         [
             s.user,
-            s.item,
+            _named(judged, s.item),
             number(s.rating, figure(s.rating)),
             number(s.predicted, figure(s.predicted)),
             number(s.rating - s.predicted, f"{s.rating - s.predicted:+.2f}"),
@@ -167,7 +192,7 @@ def surprises(run: Contents) -> Section | Absent:
 def traced(run: Contents) -> Section | Absent:
     """One rating as the products and biases that make it."""
     trace = run.ratings.trace if run.ratings else None
-    if trace is None:
+    if run.ratings is None or trace is None:
         return Absent("No rating is traced: only those of dot_product are one sum." if run.ratings else "")
     rows: list[list[Child]] = [
         [f"Factor {place}", *(number(value, figure(value)) for value in values)]
@@ -190,7 +215,7 @@ def traced(run: Contents) -> Section | Absent:
     )
     lead = tag(
         "p",
-        f"How much {trace.user or 'an unknown user'} should like {trace.item or 'an unknown item'}, product by product.",
+        f"How much {trace.user or 'an unknown user'} should like {run.ratings.title(trace.item) or 'an unknown item'}, product by product.",
         class_="muted",
     )
     body = join(
