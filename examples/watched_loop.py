@@ -1,4 +1,4 @@
-"""The loop of examples/bare_loop.py, watched: four more lines, and the loss that it prints is the same to the last digit."""
+"""The loop of examples/bare_loop.py, watched: four more lines, and the losses that it prints are the same to the last digit."""
 
 import torch
 from torch import nn
@@ -14,13 +14,14 @@ def main(steps: int = 60) -> None:
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.003)
     with cs.Watcher(model) as watch:
-        for _ in range(steps):
+        for step in range(steps):
             images, labels = torch.randn(64, 1, 28, 28), torch.randint(0, 10, (64,))
             loss = F.cross_entropy(model(images), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    print(f"loss {loss.item():.6f}")
+            if step % 10 == 9:
+                print(f"step {step}, loss {loss.item():.9f}")
     watch.color_dim(-2).figure.savefig("layer.png")
     print(f"verdict: {watch.diagnose().verdict}")
 
