@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -418,3 +419,40 @@ def test_on_a_network_file_system_it_stays_in_rollback_mode(tmp_path, monkeypatc
         log.flush()
         assert log._connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
         assert len(RunLog.read(tmp_path / "log.sqlite").steps()) == 1
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_threads_may_read_and_write_at_once(tmp_path, in_memory):
+    log = RunLog.create(None if in_memory else tmp_path / "log.sqlite", capacity=40)
+    log.layer(layer_of([1.0], 0))
+    log.step(step_of(0))
+    log.flush()
+    ended, troubles, reads = threading.Event(), [], 0
+
+    def read(source):
+        nonlocal reads
+        try:
+            while not ended.is_set():
+                counted, steps = sum(record.count for record in source.layers()["0.0"]), source.steps()
+                assert 1 <= counted <= 400
+                assert sum(record.loss.count for record in steps) == steps[-1].last_step + 1  # all of one moment
+                reads += 1
+        except BaseException as error:
+            troubles.append(error)
+
+    sources = [log, log, *([] if in_memory else [RunLog.read(tmp_path / "log.sqlite")])]
+    readers = [threading.Thread(target=read, args=(source,)) for source in sources]
+    for reader in readers:
+        reader.start()
+    for number in range(1, 400):  # merged ten times meanwhile
+        log.layer(layer_of([float(number)] if number % 7 else [float("nan")], number))
+        log.step(step_of(number))
+        if number % 3 == 0:
+            log.flush()
+    ended.set()
+    for reader in readers:
+        reader.join()
+    assert not troubles
+    assert reads > 5
+    assert sum(record.count for record in log.layers()["0.0"]) == len(range(400))
+    assert sum(record.loss.count for record in log.steps()) == 400

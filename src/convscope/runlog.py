@@ -19,13 +19,14 @@ from __future__ import annotations
 import functools
 import json
 import sqlite3
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from convscope import logfile
 from convscope.columns import LayerColumns
@@ -42,6 +43,18 @@ KEPT_FIRST, KEPT_OBSERVATIONS = (
 
 R = TypeVar("R", StepRecord, LayerStats)
 T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def _alone(method: Callable[Concatenate[RunLog, P], T]) -> Callable[Concatenate[RunLog, P], T]:
+    """A method that threads run one after the other: a page may ask while a loop writes, on the same connection."""
+
+    @functools.wraps(method)
+    def locked(log: RunLog, /, *arguments: P.args, **keywords: P.kwargs) -> T:
+        with log._lock:
+            return method(log, *arguments, **keywords)
+
+    return locked
 
 
 def merged(records: list[R], most: int) -> list[R]:
@@ -178,6 +191,7 @@ class RunLog:
     def __init__(self, connection: sqlite3.Connection, path: Path | None, *, writable: bool, capacity: int = CAPACITY) -> None:
         self.path, self.capacity = path, capacity
         self._connection, self._writable, self._told = connection, writable, False
+        self._lock = threading.RLock()
         self._flushed_at = time.monotonic()
         self._steps = _Steps()
         self._layers: dict[str, _Layer] = {}
@@ -225,6 +239,7 @@ class RunLog:
         path = Path(path)
         return cls(logfile.open_for_reading(path), path, writable=False)
 
+    @_alone
     def close(self) -> None:
         """Write what is pending and close the file, which is then complete in itself."""
         if self._writable:
@@ -257,6 +272,7 @@ class RunLog:
         """Add what one layer's values looked like on some steps, in order."""
         self._add(columns)
 
+    @_alone
     def extend(self, records: Iterable[StepRecord | LayerColumns]) -> None:
         """Add many records; they are written together."""
         self._pending.extend(records)
@@ -278,6 +294,7 @@ class RunLog:
         """Keep a JSON value under a name."""
         self._add((key, value))
 
+    @_alone
     def flush(self) -> None:
         """Write what is pending in one transaction; a failure is told as a warning, once, and does not raise."""
         self._flushed_at = time.monotonic()
@@ -292,6 +309,7 @@ class RunLog:
             self._tell(error)
             self._give_up()
 
+    @_alone
     def drop_after(self, steps: int) -> None:
         """Go back to a checkpoint: forget what was logged after `steps` optimiser steps.
 
@@ -354,6 +372,7 @@ class RunLog:
         rows = self._read(lambda: list(self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,))))
         return json.loads(rows[0][0]) if rows else default
 
+    @_alone
     def copy_to(self, path: str | Path) -> None:
         """Write the whole log to a new file.
 
@@ -376,6 +395,7 @@ class RunLog:
 
     # ------------------------------------------------------------ inside
 
+    @_alone
     def _add(self, record: Any) -> None:
         self._pending.append(record)
         self._flush_when_due()
@@ -384,6 +404,7 @@ class RunLog:
         if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
             self.flush()
 
+    @_alone
     def _read(self, query: Callable[[], T]) -> T:
         if self._writable:
             self.flush()

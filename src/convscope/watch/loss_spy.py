@@ -27,6 +27,9 @@ LOSSES = (
     "smooth_l1_loss",
     "huber_loss",
 )
+# PyTorch's warnings about a loss name the line that called it. Python passes over frames of files so named when it looks for that line
+# (warnings._is_internal_frame), so that the line is the user's and not one of ours.
+PASSED_OVER = f"{__file__} (like importlib/_bootstrap)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +96,5 @@ def _wrapped(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
                     listener(call)
         return result
 
+    loss.__code__ = loss.__code__.replace(co_filename=PASSED_OVER)  # type: ignore[attr-defined]
     return loss

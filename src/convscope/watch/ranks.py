@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -25,15 +25,28 @@ from convscope.columns import LayerColumns, merged_ranks
 from convscope.records import Range, StepRecord, from_json, to_json
 from convscope.runlog import RunLog
 
-if TYPE_CHECKING:
-    from torch.distributed import Store
-
 END_SECONDS = 5.0  # that rank 0 waits for the last records of the others; they end within a step of each other unless one failed
 POLL_SECONDS = 0.01
 MOST_PARTS = 64  # not taken by rank 0 yet, or waiting there for a rank that sends nothing: whoever is that far behind is left out
 _PREFIX = "convscope/watch"
 _LENGTH = struct.Struct("<Q")
 _opened: Counter[str] = Counter()  # how many recordings of the same layers were opened in this process
+
+
+class Store(Protocol):
+    """What is used of a torch.distributed store; nothing here waits for a key that is not there."""
+
+    def set(self, key: str, value: Any, /) -> None:
+        """Keep a value."""
+
+    def get(self, key: str, /) -> bytes:
+        """The value of a key that is there."""
+
+    def check(self, keys: list[str], /) -> bool:
+        """Whether all keys are there."""
+
+    def delete_key(self, key: str, /) -> bool:
+        """Forget a key."""
 
 
 class Sink(Protocol):
@@ -80,11 +93,12 @@ def _store() -> Store | None:
         return None
     from torch.distributed.distributed_c10d import _get_default_store  # there is no public way to it
 
-    store = _get_default_store()
+    store: Any = _get_default_store()
     try:
-        return store.clone()  # so that nobody who waits at the store holds us up
-    except (NotImplementedError, RuntimeError):  # not every kind of store can do it
-        return store
+        own: Store = store.clone()  # so that nobody who waits at the store holds us up
+    except (AttributeError, NotImplementedError, RuntimeError):  # not every kind of store can do it
+        own = store
+    return own
 
 
 # ---------------------------------------------------------------- what is sent
