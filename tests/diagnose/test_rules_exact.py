@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -16,6 +17,7 @@ from hand_made import (
     falling,
     flat,
     found,
+    healthy_observations,
     judged,
     layer,
     layers,
@@ -26,6 +28,7 @@ from hand_made import (
 )
 
 from convscope.diagnose import diagnose
+from convscope.records import Range
 
 
 def test_a_run_that_goes_well_has_no_finding() -> None:
@@ -297,4 +300,55 @@ def test_labels_learned_by_heart() -> None:
     assert found(verdict, "labels_look_random").message == (
         "The network learns the training images by heart (80 % right) but is no better than guessing on new ones (11 %): the labels do not "
         "belong to the images."
+    )
+
+
+def test_layers_that_the_network_does_not_hold() -> None:
+    strays = seen("strays", 20, weights=9000, share=0.95, shapes="24 × 24, 24", fresh=1.0)
+    finding = found(judged(strays, losses=[2.3 - step / 400 for step in range(300)]), "params_not_in_optimizer")
+    assert finding.severity == "problem"
+    assert finding.message == (
+        "95 % of the weights are never updated, because the optimiser was not given them (first among them: weights of shape 24 × 24, 24, in layers "
+        "that the network does not hold as its own)."
+    )
+    trained_before = seen("strays", 20, weights=9000, share=0.95, shapes="24 × 24, 24", fresh=0.0)
+    assert said(judged(trained_before)) == []
+
+
+def test_a_group_without_a_learning_rate() -> None:
+    steps = [
+        dataclasses.replace(record, hyper={"lr": Range.of(0.0), "lr:1": Range.of(0.001)})
+        for record in step_records([2.3 - step / 400 for step in range(300)])
+    ]
+    finding = found(diagnose(steps, layers(), healthy_observations()), "update_no_op")
+    assert finding.message == (
+        "The weights in the optimiser's parameter group 0 (counted from 0) have a learning rate of zero in every step, so they stay as they are."
+    )
+    good = [dataclasses.replace(record, loss=Range.of(loss)) for record, loss in zip(steps, falling(), strict=True)]
+    assert said(diagnose(good, layers(), healthy_observations())) == []  # layers that are kept as they are, on purpose
+
+
+def test_nothing_after_the_loss_broke_is_a_cause() -> None:
+    losses = falling()[:60] + [math.nan] * 240
+    rows = [
+        layer(f"{at}.conv", step, std=1.0 if step < 60 else 0.1 * 1.2 ** (step % 20), update_ratio=1e-3 if step < 60 else 0.5)
+        for step in range(300)
+        for at in range(3)
+    ]
+    verdict = judged(losses=losses, rows=rows)
+    assert said(verdict) == ["non_finite"]
+    assert verdict.findings[0].message == (
+        "At step 60 the loss became infinite or not a number (NaN), although everything that went into it was finite and the losses before were "
+        "ordinary: look for a logarithm of 0 or a division by 0 in the loss."
+    )
+
+
+def test_steps_that_grow_until_the_loss_breaks_are_its_cause() -> None:
+    losses = [2.3, 40.0, 9e5] + [math.nan] * 200
+    rows = [layer(f"{at}.conv", step, update_ratio=30.0) for step in range(203) for at in range(3)]
+    findings = judged(losses=losses, rows=rows).findings
+    assert [(f.name, f.cause) for f in findings] == [("lr_too_high", None), ("non_finite", "lr_too_high")]
+    assert findings[0].message == (
+        "From step 0 on each step changes the weights by more than 10 times their size (0.1 % is usual), so training jumps about instead of "
+        "settling: the learning rate of 0.05 is too high."
     )

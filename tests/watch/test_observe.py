@@ -389,6 +389,16 @@ def test_equal_filters_are_noticed() -> None:
     assert filters["0", 0] == 0.0
 
 
+def test_layers_in_a_plain_list_are_noticed_when_they_do_not_move() -> None:
+    model, hidden = net(), [nn.Linear(4, 32), nn.Linear(32, 4)]
+    model.forward = lambda x: hidden[1](torch.relu(hidden[0](nn.Sequential.forward(model, x))))  # type: ignore[method-assign]
+    with observed(model) as seen:
+        loop(model, steps=25)
+    strays = [o for o in seen if o.kind == "strays"]
+    assert [(o.step, o.numbers["weights"], o.numbers["shapes"]) for o in strays] == [(20, 292, "4, 4 × 32, 32, 32 × 4")]
+    assert strays[0].numbers["fresh"] == 1.0
+
+
 def test_batch_norms_running_averages_against_the_batch() -> None:
     model = net(norm=True)
     with observed(model) as seen:

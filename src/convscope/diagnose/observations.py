@@ -70,6 +70,18 @@ KINDS: tuple[ObservationKind, ...] = (
         "no optimiser took a step",
     ),
     ObservationKind(
+        "strays",
+        "",
+        {
+            "weights": "trainable weights that the network uses without holding them (layers in a plain list), that have a gradient and never move",
+            "share": "of these and the network's own trainable weights",
+            "shapes": "of the first of them",
+            "fresh": "share of them that still looks freshly drawn",
+        },
+        "at steps 20 and 100, when there are any",
+        "every weight in use belongs to the network",
+    ),
+    ObservationKind(
         "gradient_carry",
         "the parameter looked at",
         {

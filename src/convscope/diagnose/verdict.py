@@ -105,13 +105,14 @@ def _ask(view: RunView, ignored: tuple[str, ...], *, alone: bool, early: bool) -
     findings: list[Finding] = []
     lacking: dict[str, str] = {}
     for rule in RULES:
+        looked_at = view if rule.exact else view.until_broken
         if rule.name in ignored:
             lacking[rule.name] = "it was switched off (--ignore)"
         elif not rule.exact and not alone:
             lacking[rule.name] = "several networks are trained together, so the loss does not tell how one of them goes"
-        elif (why := _lacking(rule, view)) and rule.name != "update_no_op":  # an optimiser that never steps leaves nothing else to see
+        elif (why := _lacking(rule, looked_at)) and rule.name != "update_no_op":  # an optimiser that never steps leaves nothing else to see
             lacking[rule.name] = why
-        elif (rule.exact or not early) and (finding := rule.check(view)) is not None:
+        elif (rule.exact or not early) and (finding := rule.check(looked_at)) is not None:
             findings.append(finding)
     return findings, lacking
 

@@ -91,12 +91,14 @@ class RunView:
         layers: records of each layer's output by name, in the order of execution.
         observations: by kind, in order.
         scale: factor on every threshold; 1 except when their robustness is measured.
+        broke: whether these are the records up to a loss that is not finite.
     """
 
     steps: tuple[StepRecord, ...]
     layers: Mapping[str, tuple[LayerStats, ...]]
     observations: Mapping[str, tuple[Observation, ...]]
     scale: float = 1.0
+    broke: bool = False
 
     @classmethod
     def of(
@@ -163,8 +165,30 @@ class RunView:
 
     @cached_property
     def learning_rates(self) -> tuple[tuple[int, float], ...]:
-        """(first step, learning rate of the first group) of every span that has one."""
-        return tuple((s.first_step, s.hyper["lr"].last) for s in self.steps if "lr" in s.hyper and math.isfinite(s.hyper["lr"].last))
+        """(first step, highest learning rate of any parameter group) of every span that has one."""
+        groups = ((s.first_step, [s.hyper[name].last for name in s.hyper if name.partition(":")[0] == "lr"]) for s in self.steps)
+        finite = ((step, [rate for rate in rates if math.isfinite(rate)]) for step, rates in groups)
+        return tuple((step, max(rates)) for step, rates in finite if rates)
+
+    @cached_property
+    def broken_at(self) -> int | None:
+        """The step from which on the loss (a layer's output, where no loss was seen) is never finite again; None when it is at the end."""
+        bad = [not math.isfinite(s.loss.last) for s in self.steps] if self.losses or self.seen("loss_input") else []
+        if bad and bad[-1]:
+            return self.steps[next((at + 1 for at in range(len(bad) - 1, -1, -1) if not bad[at]), 0)].first_step
+        if not bad:
+            return min((r[-1].first_step for r in self.layers.values() if r[-1].non_finite), default=None)
+        return None
+
+    @cached_property
+    def until_broken(self) -> RunView:
+        """The records before the run broke down: what a statistic says of numbers that are not finite, it says of nothing."""
+        end = self.broken_at
+        if end is None:
+            return self
+        layers = {name: kept for name, records in self.layers.items() if (kept := tuple(r for r in records if r.last_step < end))}
+        observations = {kind: kept for kind, found in self.observations.items() if (kept := tuple(o for o in found if o.step <= end))}
+        return RunView(tuple(s for s in self.steps if s.last_step < end), layers, observations, self.scale, broke=True)
 
     @cached_property
     def classes(self) -> int | None:

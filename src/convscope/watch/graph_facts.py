@@ -67,6 +67,13 @@ def network_numbers(model: nn.Module, output: Tensor | None) -> dict[str, Value]
     }
 
 
+def strays(model: nn.Module, output: Tensor) -> tuple[nn.Parameter, ...]:
+    """Parameters that the output depends on although they are not the model's: of layers kept in a plain list, or of another network before it."""
+    own = {id(parameter) for parameter in model.parameters()}
+    leaves = (getattr(node, "variable", None) for node in _nodes(output.grad_fn))
+    return tuple(leaf for leaf in leaves if isinstance(leaf, nn.Parameter) and id(leaf) not in own)
+
+
 def _last_weighted(model: nn.Module) -> str:
     layers = [name for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]
     return layers[-1] if layers else ""

@@ -16,7 +16,7 @@ from torch import nn
 from convscope.diagnose.observations import scheduled
 from convscope.records import Observation
 from convscope.watch.deferred import Deferred
-from convscope.watch.graph_facts import first_tensor, network_numbers
+from convscope.watch.graph_facts import first_tensor, network_numbers, strays
 from convscope.watch.loss_spy import LossCall, LossSpy
 from convscope.watch.observe_batch_norm import BatchNormWatch
 from convscope.watch.observe_loss import look_at_loss_input
@@ -75,6 +75,7 @@ class Observer:
         if not self._described and tensor is not None and tensor.grad_fn is not None:
             self._described = True
             self._emit(Observation(self.steps, "network", "", network_numbers(self._model, tensor)))
+            self._weights.follow_strays(strays(self._model, tensor))
         self._passes.end(output)
 
     def loss_called(self, call: LossCall) -> None:

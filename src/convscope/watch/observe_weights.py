@@ -70,6 +70,7 @@ class WeightWatch:
         self._still_layers = ""
         self._step = self._passes = 0
         self._filter_sums: dict[str, tuple[float, float]] = {}
+        self._strays: list[tuple[Tensor, Tensor]] = []
 
     # ------------------------------------------------------------ optimiser steps
 
@@ -210,10 +211,42 @@ class WeightWatch:
 
         self._deferred.add(torch.cat([moved, pulled]), receive)
 
+    # ------------------------------------------------------------ weights that are not the model's
+
+    def follow_strays(self, strays: Iterable[Tensor]) -> None:
+        """Remember how trainable weights that the model uses without holding them begin."""
+        self._strays = [(p, p.detach().reshape(-1)[:SAMPLE].clone()) for p in strays]
+
+    def _look_at_strays(self, step: int) -> None:
+        """Emit how much of the strays has a gradient and does not move: nobody trains them."""
+        pulled = [(p, some) for p, some in self._strays if p.grad is not None]
+        if not pulled:
+            return
+        with torch.no_grad():
+            moved = torch.stack([(p.detach().reshape(-1)[:SAMPLE] != some).any() for p, some in pulled])
+        sizes, own = [p.numel() for p, _ in pulled], sum(p.numel() for p in self._model.parameters() if p.requires_grad)
+        shapes = [" × ".join(map(str, p.shape)) for p, _ in pulled]
+        fresh = fresh_share({f"{at}.weight": p for at, (p, _) in enumerate(pulled) if p.ndim > 1})
+
+        def receive(numbers: Numbers) -> None:
+            still = [at for at, number in enumerate(numbers) if not number]
+            size = sum(sizes[at] for at in still)
+            seen = {
+                "weights": size,
+                "share": size / max(1, size + own),
+                "shapes": ", ".join([shapes[at] for at in still][:4]),
+                "fresh": fresh,
+            }
+            self._emit(Observation(step, "strays", "", {**seen}))
+
+        self._deferred.add(moved, receive)
+
     # ------------------------------------------------------------ do filters differ?
 
     def look_at_filters(self, step: int) -> None:
         """Compare the filters of each layer with its first one; called before the first step and at FILTER_STEPS."""
+        if step:
+            self._look_at_strays(step)
         weights = [
             (n, p)
             for n, p in self._model.named_parameters()

@@ -14,6 +14,7 @@ from convscope.records import Evidence, Finding, Fix, Severity
 
 CARRIED = Threshold(3, "steps in a row", "diagnoses.md, row 2: one stale gradient can be a restart, three are a missing zero_grad")
 OFTEN = Threshold(8, "steps", "chosen: gradients that are cleared now and then, but not each time")
+LEAST_LEFT_OUT = 0.01  # of the weights: less of them cannot matter much
 SETTLED = 3  # steps after which every optimiser of the loop has stepped
 STILL = Threshold(5, "steps in a row", "diagnoses.md, row 3")
 MOST = Threshold(0.5, "of the weights", "diagnoses.md, row 3", share=True)
@@ -46,6 +47,14 @@ def non_finite(view: RunView) -> Finding | None:
             f"The images given to the network at step {step} held values that are not numbers, and everything computed from them is lost."
         )
         fix = Fix("Look for damaged files, a division by zero or a missing value where images are prepared; skip or repair those images.")
+    elif where == "loss" and not view.until_broken.outcome.bad:
+        message = (
+            f"At step {step} the loss became infinite or not a number (NaN), although everything that went into it was finite and the losses before "
+            "were ordinary: look for a logarithm of 0 or a division by 0 in the loss."
+        )
+        fix = Fix(
+            "Use a loss that takes raw scores (cross_entropy, binary_cross_entropy_with_logits), or add a small number inside the logarithm."
+        )
     else:
         name = f"the {where}" if where in ("loss", "gradient") else f"layer {where}"
         message = f"At step {step} {name} became infinite or not a number (NaN), and since then the network cannot learn."
@@ -113,39 +122,58 @@ def grads_not_cleared(view: RunView) -> Finding | None:
 def params_not_in_optimizer(view: RunView) -> Finding | None:
     """Trainable weights that no optimiser holds: the head, or most of a network that was not trained before."""
     optimizers = view.newest("optimizer")
-    if not optimizers:
+    if not optimizers or view.step_count < SETTLED:
         return None
     newest = optimizers[-1]
     held, missing = number(newest, "held", 1.0), str(newest.numbers.get("missing") or "")
-    if held >= 1.0 or view.step_count < SETTLED:
-        return None
+    if held >= 1.0:
+        return _strays(view)
     outcome, left_out = view.outcome, 1 - held
     fresh = number(newest, "missing_fresh", 1.0)
     head_missing = newest.numbers.get("head_held") is False
     if head_missing or number(newest, "foreign", 0) > view.limit(MOST) or (left_out > view.limit(MOST) and outcome.bad):
         severity: Severity = "problem"
-    elif fresh > view.limit(MOST) and left_out > 0.01 and not (outcome.fair and outcome.now < view.limit(LEARNED_WELL) * outcome.guessing):
-        severity = "problem" if left_out > view.limit(MOST) else "warning"
     else:
-        severity = "note"
+        severity = _left_out_severity(view, left_out, fresh)
+    return _left_out(newest.step, severity, left_out, missing or "unknown", fresh)
+
+
+def _strays(view: RunView) -> Finding | None:
+    """Layers in use that the network does not hold as its own, so that its parameters() lack them."""
+    seen = view.last("strays")
+    if seen is None or number(seen, "weights", 0) == 0:
+        return None
+    share, fresh = number(seen, "share"), number(seen, "fresh", 0.0)
+    where = f"weights of shape {seen.numbers.get('shapes')}, in layers that the network does not hold as its own"
+    return _left_out(seen.step, _left_out_severity(view, share, fresh), share, where, fresh)
+
+
+def _left_out_severity(view: RunView, left_out: float, fresh: float) -> Severity:
+    outcome = view.outcome
+    learned = outcome.fair and outcome.now < view.limit(LEARNED_WELL) * outcome.guessing
+    if fresh <= view.limit(MOST) or left_out <= LEAST_LEFT_OUT or learned:
+        return "note"
+    return "problem" if left_out > view.limit(MOST) else "warning"
+
+
+def _left_out(step: int, severity: Severity, share: float, missing: str, fresh: float) -> Finding:
     return Finding(
         "params_not_in_optimizer",
         severity,
-        missing.split(", ")[0],
-        newest.step,
-        f"{percent(left_out)} of the weights are never updated, because the optimiser was not given them (first among them: "
-        f"{missing or 'unknown'}).",
+        "" if " " in missing.split(", ")[0] else missing.split(", ")[0],
+        step,
+        f"{percent(share)} of the weights are never updated, because the optimiser was not given them (first among them: {missing}).",
         Fix(
             "Create the optimiser after the network is complete and in its final place, with all its weights: "
-            "Optimizer(model.parameters()).",
+            "Optimizer(model.parameters()); keep lists of layers in an nn.ModuleList.",
             {"train_all": True},
         ),
         (
-            ev("weights that the optimiser holds", percent(held)),
-            ev("layers left out", missing),
+            ev("weights that the optimiser holds", percent(1 - share)),
+            ev("left out", missing),
             ev("of these still as drawn at random", percent(fresh)),
         ),
-        "exact: set difference of the network's trainable parameters and the optimisers' groups (TrainCheck)",
+        "exact: set difference of the trainable parameters in use and the optimisers' groups (TrainCheck)",
     )
 
 
@@ -182,6 +210,8 @@ def update_no_op(view: RunView) -> Finding | None:
             (ev("weights without a gradient", percent(share)), ev("looks in a row", int(number(updates, "ungraded")))),
             "exact: the gradient is None at the step (TrainCheck)",
         )
+    if (idle := _idle_group(view)) is not None:
+        return idle
     if updates is None or number(updates, "still", 0) < view.limit(STILL) or number(updates, "still_share", 0) < view.limit(MOST):
         return None
     layers, share = str(updates.numbers.get("still_layers") or ""), number(updates, "still_share")
@@ -201,6 +231,29 @@ def update_no_op(view: RunView) -> Finding | None:
             ev("layers", layers),
         ),
         "exact: weights before and after the step are equal while the gradient is not zero (TrainCheck)",
+    )
+
+
+def _idle_group(view: RunView) -> Finding | None:
+    """A parameter group whose learning rate is zero in every step, beside one that learns, in a run that goes badly."""
+    rates: dict[str, list[float]] = {}
+    for record in view.steps:
+        for name in record.hyper:
+            if name.partition(":")[0] == "lr":
+                rates.setdefault(name, []).append(record.hyper[name].maximum)
+    idle = [name for name, seen in rates.items() if len(seen) >= view.limit(STILL) and max(seen) == 0]
+    if not idle or len(idle) == len(rates) or not (view.outcome.bad or view.outcome.poor):
+        return None
+    group = int(idle[0].partition(":")[2] or 0)
+    return Finding(
+        "update_no_op",
+        "problem" if view.outcome.bad else "warning",
+        "",
+        0,
+        f"The weights in the optimiser's parameter group {group} (counted from 0) have a learning rate of zero in every step, so they stay as they are.",
+        Fix(f"Give group {group} a learning rate above 0, or leave its weights out of the optimiser if they are meant to stay."),
+        (ev("groups without a learning rate", len(idle)), ev("groups", len(rates)), *loss_evidence(view.outcome)),
+        "exact: the learning rate of every parameter group",
     )
 
 

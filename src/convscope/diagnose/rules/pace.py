@@ -24,7 +24,11 @@ OVERSHOOT = Threshold(
     1.2, "times the loss of guessing", "chosen: a loss that rises well above both its start and guessing was thrown there"
 )
 LOW_RATIO = Threshold(1e-4, "update over weight", "diagnoses.md, row 20 (TheDeepChecker's lower bound)")
+SLOW_RATIO = Threshold(
+    3e-4, "update over weight", "chosen: a third of the usual, where less than a tenth of the loss is gone after a fair budget"
+)
 NO_GRADIENT = 1e-7  # of the weight's size; three decades below what a slow run has
+MANY_TIMES = 10  # beyond it a figure tells nothing more
 SEVERAL = 3  # losses: one odd batch is no sign
 LEARNED = 0.9  # of the loss of guessing: below it something was learned
 HARDLY = 0.8  # of the loss of guessing: less than a fifth of it is gone
@@ -38,13 +42,14 @@ def lr_too_high(view: RunView) -> Finding | None:
     """Steps large for their weights, over a good part of some window, and an outcome that suffers."""
     ratios, outcome = view.median_ratios, view.outcome
     rate = max((rate for _, rate in view.learning_rates), default=math.nan)
-    if len(ratios) < 5 or not rate > 0:
+    if not ratios or not rate > 0:
         return None
     early = [(s, r) for s, r in ratios if s < 400]
     (step, high), (shock_step, shock) = _highest_window(early, 40), _highest_window(early, SHOCK_STEPS)
     jumps = _validation_jumps(view)
     hardly = outcome.poor and (not view.falling or outcome.now > HARDLY * outcome.guessing)
-    if not (outcome.bad or hardly or jumps):
+    thrown_at_once = view.broke and shock > view.limit(SHOCK) and not outcome.best < LEARNED * outcome.guessing
+    if not (outcome.bad or hardly or jumps or thrown_at_once):
         return None
     if shock > view.limit(SHOCK):
         step, high = shock_step, shock
@@ -53,15 +58,20 @@ def lr_too_high(view: RunView) -> Finding | None:
     lower = rounded(rate / min(100.0, max(3.0, high / USUAL_RATIO)))
     return Finding(
         "lr_too_high",
-        "problem" if outcome.bad else "warning",
+        "problem" if outcome.bad or view.broke else "warning",
         "",
         step,
-        f"From step {step} on each step changes the weights by {percent(high)} of their size (0.1 % is usual), so training jumps about "
+        f"From step {step} on each step changes the weights by {_extent(high)} their size (0.1 % is usual), so training jumps about "
         f"instead of settling: the learning rate of {short(rate)} is too high.",
         Fix(f"Train again with a learning rate of about {short(lower)}.", {"lr": lower}),
         (ev("update over weight, median", high), ev("usual", USUAL_RATIO), ev("learning rate", rate), *loss_evidence(outcome)),
         "Karpathy, CS231n: about 1e-3; TheDeepChecker",
     )
+
+
+def _extent(ratio: float) -> str:
+    """A ratio as a person reads it: percents, or times."""
+    return f"{percent(ratio)} of" if ratio < MANY_TIMES else f"more than {MANY_TIMES} times"
 
 
 def _validation_jumps(view: RunView) -> bool:
@@ -100,7 +110,8 @@ def lr_too_low(view: RunView) -> Finding | None:
     if len(ratios) < 20 or not rate > 0 or not outcome.fair or outcome.diverged:
         return None
     typical = statistics.median(sorted(r for _, r in ratios)[len(ratios) // 2 :])  # the larger half: a schedule's tail does not count
-    if typical >= view.limit(LOW_RATIO) or outcome.now < view.limit(SLOW) * outcome.start or _without_gradient(view):
+    usual = SLOW_RATIO if outcome.now > LEARNED * max(outcome.start, outcome.guessing) else LOW_RATIO
+    if typical >= view.limit(usual) or outcome.now < view.limit(SLOW) * outcome.start or _without_gradient(view):
         return None
     higher = rounded(rate * min(1000.0, USUAL_RATIO / max(typical, 1e-9)))
     return Finding(
@@ -132,7 +143,7 @@ def lr_schedule_collapsed(view: RunView) -> Finding | None:
         return None
     top = max(rate for _, rate in rates)
     if top <= 0:
-        return _stopped(rates[0][0], "is zero" if top == 0 else f"is negative ({short(top)})", top, outcome_bad=True, share=1.0)
+        return _no_rate(top)
     negative = [step for step, rate in rates if rate < 0]
     if negative:
         return _stopped(negative[0], "is negative, so the weights move uphill", top, outcome_bad=True, share=len(negative) / len(rates))
@@ -154,6 +165,21 @@ def lr_schedule_collapsed(view: RunView) -> Finding | None:
     )
 
 
+def _no_rate(top: float) -> Finding:
+    return Finding(
+        "lr_schedule_collapsed",
+        "problem",
+        "",
+        0,
+        f"The learning rate is {'zero' if top == 0 else f'negative ({short(top)})'} in every step, so nothing is learned.",
+        Fix(
+            "Give the optimiser a learning rate above 0, such as 0.001 for Adam or 0.05 for SGD with momentum; if there is a schedule, check it."
+        ),
+        (ev("highest learning rate", top),),
+        "exact for rates of zero and below; gradsnitch's collapse rule",
+    )
+
+
 def _stopped(step: int, what: str, top: float, *, outcome_bad: bool, share: float) -> Finding:
     return Finding(
         "lr_schedule_collapsed",
@@ -172,6 +198,6 @@ def _stopped(step: int, what: str, top: float, *, outcome_bad: bool, share: floa
 
 RULES = (
     Rule("lr_schedule_collapsed", lr_schedule_collapsed, False, ("learning rate",)),
-    Rule("lr_too_high", lr_too_high, False, ("loss", "layers", "learning rate"), least_steps=5),
+    Rule("lr_too_high", lr_too_high, False, ("loss", "layers", "learning rate"), least_steps=1),
     Rule("lr_too_low", lr_too_low, False, ("loss", "layers", "learning rate"), least_steps=50),
 )
