@@ -37,7 +37,7 @@ from convscope.version import VERSION
 TARGET = Path(__file__).parent.parent / "src" / "convscope" / "lab" / "pairs.json.gz"
 IMAGES, VALID = 51_200, 2_000
 COLUMNS = 100  # of a picture: one for each step of 512 images
-SHOWN = ("ReLU", "Flatten")  # the activations and the logits
+SHOWN = ("ReLU",)
 COLLAPSED = 0.2  # accuracy under which nothing was learned; one class alone is right in 11 %
 MOST_SEEDS = 10
 DIGITS = 4  # of a number that is kept
@@ -49,7 +49,7 @@ class Side:
 
     Attributes:
         name: what is different.
-        lr, schedule, batch_size, norm, init: as in `convscope train`; init "tiny" draws weights with deviation 0.01.
+        lr, schedule, batch_size, norm, init: as in `convscope train`; init "tiny" draws weights with deviation 0.01 and no biases.
         expected: whether the accuracy is what the explanation says.
     """
 
@@ -71,6 +71,7 @@ class Pair:
     question: str
     explanation: str
     sides: tuple[Side, Side]
+    shown: int = -1  # place of the layer to look at first
 
 
 def good(accuracy: float) -> bool:
@@ -93,18 +94,19 @@ PAIRS = (
         "rate",
         "The learning rate",
         "What does a rate ten times too high look like?",
-        "Both networks begin alike. At 0.06 the first large steps push the weights so far that every ReLU falls silent: the pictures of the layers turn "
-        "into one line at zero, and as a silent ReLU has no gradient, nothing can wake it again. The loss stays at 2.3, that of a guess among ten. "
-        "At 0.006 the same network learns.",
+        "Both networks begin alike. At 0.06 the first large steps push the weights so far that every ReLU of the second layer falls silent: its picture "
+        "turns into one line at zero, and what comes after it no longer depends on the image. As a silent ReLU has no gradient, nothing wakes it again. "
+        "The loss stays at 2.3, that of a guess among ten. At 0.006 the same network learns.",
         (Side("rate 0.06", bad), Side("rate 0.006", good, lr=0.006)),
+        shown=1,
     ),
     Pair(
         "initialisation",
         "The first weights",
         "Why does it matter how weights are drawn before the first step?",
-        "With weights of deviation 0.01 each layer makes its input many times smaller, until the logits hardly depend on the image: the later a layer, the "
-        "closer its picture lies to zero, and the gradients that come back are as small. PyTorch's own initialisation keeps the size of the values from "
-        "layer to layer, and training begins at once.",
+        "With weights of deviation 0.01 and no biases each layer makes its input many times smaller, until the logits hardly depend on the image: the later "
+        "a layer, the closer its picture lies to zero, and the gradients that come back are as small. So nothing happens until the first layers have grown. "
+        "With PyTorch's own initialisation the values shrink by about a half from layer to layer, and training begins at once.",
         (Side("deviation 0.01", anything, lr=0.006, init="tiny"), Side("PyTorch's own", good, lr=0.006)),
     ),
     Pair(
@@ -114,6 +116,7 @@ PAIRS = (
         "Batch norm gives each channel mean zero and deviation one before the ReLU, whatever the weights have become. So a step that is too large cannot "
         "silence a layer: the pictures keep their width from the first step to the last.",
         (Side("without", bad), Side("with", good, norm=True)),
+        shown=1,
     ),
     Pair(
         "batch",
@@ -130,6 +133,7 @@ PAIRS = (
         "The weights of the first steps are random, and a large step from there leads anywhere. 1cycle begins at a twenty-fifth of the rate, rises while the "
         "network settles, and falls to almost nothing, so that the last steps only polish. The highest rate is the same 0.06 on both sides.",
         (Side("constant", bad), Side("1cycle", good, schedule="one_cycle")),
+        shown=1,
     ),
 )
 
@@ -157,6 +161,8 @@ def network(asked: Side, seed: int) -> nn.Module:
             for module in model.modules():
                 if isinstance(module, nn.Conv2d):
                     nn.init.normal_(module.weight, std=0.01)
+                    assert module.bias is not None
+                    nn.init.zeros_(module.bias)
     return model
 
 
@@ -187,6 +193,7 @@ def made(pair: Pair) -> dict[str, Any]:
         settings = {name: getattr(asked, name) for name in ("lr", "schedule", "batch_size", "norm", "init")}
         known = {"accuracy": accuracy, "state": "failed" if message else "finished", "message": message}
         shown = side(learner.log, COLUMNS, SHOWN)
+        shown["layer"] = shown["layers"][pair.shown]["layer"]
         sides.append({"name": asked.name, "run": None, "seed": seed, "settings": settings, **known, **shown})
     chosen = f" The seed is {seed}, the first of 0, 1, 2 ... at which it goes like this." if seed else ""
     words = {"id": pair.id, "title": pair.title, "question": pair.question, "explanation": pair.explanation + chosen}

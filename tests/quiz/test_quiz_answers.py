@@ -13,7 +13,8 @@ from torch import nn
 from convscope.errors import UnknownNameError
 from convscope.nn import simple_cnn
 from convscope.quiz import check, demonstrate, question, questions
-from convscope.quiz.answers import ANSWERS, TRAINED, materials, outcome_of
+from convscope.quiz.answers import ANSWERS, materials, outcome_of
+from convscope.quiz.catalogue import TRAINED
 from convscope.quiz.demonstrations import check_text
 from convscope.records import to_json
 

@@ -5,6 +5,7 @@ A method receives an `Ask` and returns a JSON value, or a whole response where i
 
 from __future__ import annotations
 
+import gzip
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -50,12 +51,14 @@ class Ask:
         query: of the address.
         fields: of the body, empty for GET.
         known: the tag of the version that the browser has, or None.
+        takes_gzip: whether it can decompress an answer.
     """
 
     place: Mapping[str, Any]
     query: Mapping[str, str] = field(default_factory=dict)
     fields: Fields = field(default_factory=dict)
     known: str | None = None
+    takes_gzip: bool = False
 
 
 class Api:
@@ -113,10 +116,14 @@ class Api:
         """Go on with a run."""
         return {"run": self.jobs.resume(self._run(ask))}
 
-    def compare(self, ask: Ask) -> dict[str, Any]:
+    def compare(self, ask: Ask) -> dict[str, Any] | Response:
         """The shipped pairs, or some runs side by side."""
-        chosen = ask.query.get("runs")
-        return compare.shipped() if chosen is None else compare.of_runs([self.lab.runs.find(name) for name in chosen.split(",")])
+        if "runs" in ask.query:
+            return compare.of_runs([self.lab.runs.find(name) for name in ask.query["runs"].split(",")])
+        content = compare.shipped()
+        if ask.takes_gzip:
+            return Response(content, media_type="application/json", headers={"content-encoding": "gzip"})
+        return Response(gzip.decompress(content), media_type="application/json")
 
     def questions(self, _: Ask) -> dict[str, Any]:
         """All questions."""

@@ -87,7 +87,8 @@ def _threaded(work: Callable[[Ask], Any], limiter: anyio.CapacityLimiter) -> End
 
     async def endpoint(request: Request) -> Response:
         fields = await body_of(request) if request.method == "POST" else {}
-        ask = Ask(request.path_params, request.query_params, fields, request.headers.get("if-none-match"))
+        takes_gzip = "gzip" in request.headers.get("accept-encoding", "")
+        ask = Ask(request.path_params, request.query_params, fields, request.headers.get("if-none-match"), takes_gzip)
         return await anyio.to_thread.run_sync(answered, ask, limiter=limiter)
 
     return endpoint

@@ -6,7 +6,6 @@ closed again, so that the training process can fold the log into one file at its
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +16,7 @@ import anyio.to_thread
 
 from convscope.diagnose import diagnose_log, verdict_to_json
 from convscope.errors import ConvscopeError
+from convscope.lab.exchange import as_json
 from convscope.lab.runs import State, changed_at, state_of
 from convscope.lab.series import Series
 from convscope.records import StepRecord, to_json
@@ -125,4 +125,4 @@ async def events(follower: Follower, limiter: anyio.CapacityLimiter) -> AsyncIte
 
 def encoded(name: str, value: Any) -> bytes:
     """One event as it is sent."""
-    return f"event: {name}\ndata: {json.dumps(to_json(value), allow_nan=False, separators=(',', ':'))}\n\n".encode("ascii")
+    return f"event: {name}\ndata: {as_json(value)}\n\n".encode("ascii")

@@ -19,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from convscope.quiz.catalogue import question, questions
+from convscope.quiz.catalogue import TRAINED, question, questions
 from convscope.quiz.files import cache_folder, write_whole
 from convscope.quiz.records import Demonstration, Outcome, WrongShown
 from convscope.records import from_json, text_table, to_json
@@ -101,13 +101,11 @@ def check_text(checked: Mapping[str, Any]) -> str:
 
 def needs_training(number: int) -> bool:
     """Whether the answer needs trainings that are neither done in this process nor kept in the cache."""
-    from convscope.quiz.answers import TRAINED
-
     return number in TRAINED and str(number) not in _read(_cache_file())
 
 
 def _outcome(number: int) -> Outcome:
-    from convscope.quiz.answers import TRAINED, outcome_of
+    from convscope.quiz.answers import outcome_of
 
     if number not in TRAINED:
         return outcome_of(number)

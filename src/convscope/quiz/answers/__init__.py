@@ -53,7 +53,6 @@ ANSWERS: dict[int, Callable[[], Outcome]] = {
     39: norms.statistics,
     40: training.noise,
 }
-TRAINED = frozenset({24, 25, 27, 28, 30, 32, 33, 34, 36, 37, 40})  # answers that need trainings of 50 steps, worth keeping
 
 
 @cache
