@@ -34,14 +34,14 @@ export const canvasFigure = (options) => {
   const paintNow = () => {
     asked = 0;
     if (!width) return; // not in the page, or hidden
+    tall = typeof height === "function" ? height(width) : height;
+    canvas.style.height = `${tall}px`; // also out of view, so that nothing jumps when it comes into it
     stale = !seen;
     if (stale) return; // drawn when it comes into view
-    tall = typeof height === "function" ? height(width) : height;
     const sharp = window.devicePixelRatio || 1;
     if (canvas.width !== Math.round(width * sharp) || canvas.height !== Math.round(tall * sharp)) {
       canvas.width = Math.round(width * sharp);
       canvas.height = Math.round(tall * sharp);
-      canvas.style.height = `${tall}px`;
     }
     const context = canvas.getContext("2d");
     context.setTransform(sharp, 0, 0, sharp, 0, 0);

@@ -48,7 +48,7 @@ const validation = (run, classes, chosen, onChoose) => {
     load();
   };
   const back = button("‹", () => go(first - PAGE), { "aria-label": "Images before" }), on = button("›", () => go(first + PAGE), { "aria-label": "Further images" });
-  const any = button("Any", () => go(PAGE * Math.floor((Math.random() * total) / PAGE)), { class: "plain", "aria-label": "Images from anywhere" });
+  const any = button("Any", () => go(PAGE * Math.floor((Math.random() * total) / PAGE)), { class: "plain", "aria-label": "Any page of images" });
   const filter = h("select", { "aria-label": "Which class", on: { change: (event) => { label = event.target.value; first = 0; load(); } } },
     h("option", { value: "" }, "every class"), classes.map((name) => h("option", { value: name }, name)));
   const mistakes = h("label", { class: "check" }, h("input", { type: "checkbox", on: { change: (event) => { wrong = event.target.checked; first = 0; load(); } } }), "mistakes");
