@@ -221,7 +221,9 @@ def is_alive(process: object) -> bool:
     """Whether the process that `this_process` described still runs on this machine."""
     try:
         assert isinstance(process, dict)
-        return bool(abs(psutil.Process(process["pid"]).create_time() - process["began"]) < SAME_BEGIN)
+        found = psutil.Process(process["pid"])
+        same = abs(found.create_time() - process["began"]) < SAME_BEGIN
+        return bool(same and found.status() != psutil.STATUS_ZOMBIE)  # ended, though whoever started it has not asked yet
     except (psutil.Error, AssertionError, KeyError, TypeError, ValueError, OverflowError):
         return False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -121,6 +122,15 @@ def test_a_process_is_known_by_its_number_and_its_beginning():
     assert not is_alive({**own, "began": own["began"] - 100})
     parent = psutil.Process(os.getpid()).parent()
     assert parent is None or is_alive({"pid": parent.pid, "began": parent.create_time()})
+    ended = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    described = {"pid": ended.pid, "began": psutil.Process(ended.pid).create_time()}
+    assert is_alive(described)
+    assert ended.stdin
+    ended.stdin.close()
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # it has ended and is a zombie now
+    assert not is_alive(described)
+    ended.wait()
+    assert not is_alive(described)
     for nonsense in (None, {}, {"pid": "x", "began": 1}, {"pid": -1, "began": 1}, {"pid": 10**30, "began": 1}, [], sys):
         assert not is_alive(nonsense)
 
