@@ -102,11 +102,18 @@ export const waiting = (text = "Loading …") => h("p", { class: "waiting muted"
 
 const spoken = document.getElementById("spoken");
 
+const TOGETHER = 150; // milliseconds; what is said within them is said in one go, so that nothing cuts off what came before
+let toSay = [];
+
 /** Says something to a screen reader that the eye sees elsewhere. */
 export const announce = (text) => {
-  if (!spoken) return;
+  toSay.push(text);
+  if (toSay.length > 1) return;
   spoken.textContent = "";
-  requestAnimationFrame(() => { spoken.textContent = text; });
+  setTimeout(() => {
+    spoken.textContent = toSay.join(" ");
+    toSay = [];
+  }, TOGETHER);
 };
 
 /** Whether things may move. */

@@ -41,7 +41,7 @@ const keyOf = ({ name, where }) => `${name} ${where}`;
 /**
  * The diagnosis.
  * @param {{show: function(finding), apply: function(change)|null}} actions `show` brings up the figure that proves a finding; `apply` trains again with its change
- * @returns {{element, update: function(verdict)}}
+ * @returns {{element, update: function(verdict, {live: boolean})}} `live` when the run goes on: what is found is then said, not only shown
  */
 export const findingsView = ({ show, where, apply }) => {
   const line = h("p", { class: "line" });
@@ -76,7 +76,7 @@ export const findingsView = ({ show, where, apply }) => {
 
   return {
     element,
-    update(verdict) {
+    update(verdict, { live = false } = {}) {
       const now = JSON.stringify([verdict.verdict, verdict.findings, verdict.not_checked]);
       put(line, h("span", { class: `sign ${verdict.verdict}`, "aria-hidden": "true" }, SIGNS[verdict.verdict]), h("strong", {}, `${WORDS[verdict.verdict]}.`), ` ${overview(verdict)}`);
       if (now === before) return;
@@ -88,7 +88,7 @@ export const findingsView = ({ show, where, apply }) => {
       put(rest, verdict.verdict !== "too_early" && unchecked(verdict.not_checked));
       if (open) rest.querySelector("details")?.setAttribute("open", "");
       if (focused) [...element.querySelectorAll("[data-key]")].find(({ dataset }) => dataset.key === focused)?.focus();
-      const fresh = known === null ? [] : verdict.findings.filter((finding) => !known.has(keyOf(finding)));
+      const fresh = known === null && !live ? [] : verdict.findings.filter((finding) => !known?.has(keyOf(finding)));
       if (fresh.length) announce(fresh.map(({ severity, message }) => `${WORDS[severity]}: ${message}`).join(" "));
       known = new Set(verdict.findings.map(keyOf));
     },

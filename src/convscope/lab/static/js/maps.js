@@ -144,7 +144,7 @@ export const mapGrid = ({ label, target = 84, largest = 22, numbers = false, onC
     if (!content) return;
     if (!strip) paintStrip();
     const { maps, rows, columns } = content.layout, m = measures(width);
-    context.font = `11px ${getComputedStyle(figureOf.element).fontFamily}`;
+    context.font = context.font.replace(/^\d+px/, "11px");
     for (let map = 0; map < maps; map += 1) {
       const { x, y } = corner(map, m);
       drawNames(context, map, x, y, m);

@@ -30,7 +30,7 @@ export const runView = (name, context, { onEnd, onResume, apply }) => {
   const tiles = h("dl", { class: "tiles" });
   const said = h("div");
   const actions = h("div", { class: "actions" });
-  let detail = null, connection = "", stopping = false, asked = 0, ended = false;
+  let detail = null, connection = "", stopping = false, asked = 0, ended = false, wasGoing = false;
 
   // ---------------------------------------------------------------- figures
 
@@ -162,7 +162,7 @@ export const runView = (name, context, { onEnd, onResume, apply }) => {
     measure();
     if (fresh.has("verdict") && run.verdict) {
       diagnosis.element.hidden = false;
-      diagnosis.update(run.verdict);
+      diagnosis.update(run.verdict, { live: wasGoing });
     }
     if (fresh.has("results")) drawEpochs();
     if (has) {
@@ -180,6 +180,7 @@ export const runView = (name, context, { onEnd, onResume, apply }) => {
   const handlers = Object.fromEntries(Object.keys(take).map((kind) => [kind, (event) => {
     const before = run.state?.state;
     take[kind](event);
+    wasGoing ||= GOING.has(run.state?.state);
     if (kind === "state" && event.state !== "starting" && before !== event.state) load(); // before that there is nothing to be read
     if (kind === "state" && before && GOING.has(before) && !GOING.has(event.state)) announce(`${name}: ${STATES[event.state] ?? event.state}.`);
     later(kind);
