@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 MOST_IMAGES = 4096  # of a batch; fewer would make an evaluation of training images look like a leak
-RUNS, RUN = 16, 8  # how many runs of how many neighbouring pixels of an image are looked at: on MNIST no two of 60,000 images share them
+RUNS, RUN = 8, 16  # how many runs of how many neighbouring pixels of an image are looked at: on MNIST no two of 60,000 images share them
 GOLDEN = 0.618  # of a row lies between the beginnings of two runs, so that they come to lie in all columns
 MOST_KNOWN = 16_384  # hashes kept; beyond it only every second, then every fourth value is kept, by its lowest bits
 COME_AGAIN = 0.9  # of the training images were seen before: the second epoch is under way

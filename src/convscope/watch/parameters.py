@@ -2,7 +2,7 @@
 
 Receives the layers' own parameters and is told when gradients are complete and when an optimiser steps; hands out the norm of all gradients and
 ParameterFigures for each layer and step. Gradient norms are exact. The update is measured on at most 2,048 neighbouring elements of each
-parameter, other ones at each step. What it computes stays on the device until it is drained. It hooks nothing.
+parameter, other ones every few steps. What it computes stays on the device until it is drained. It hooks nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from convscope.watch.stats import STRIDE_OF_STARTS, dense
 
 Array = NDArray[numpy.float64]
 SAMPLE = 2048  # elements of a parameter whose update is looked at in one step
+STAY = 16  # steps for which they are the same ones, so that the values after one step need not be copied again before the next
 UNSCALED = (
     -6
 )  # a gradient that shrank by a power of two of at least 64 between backward and step was unscaled (mixed precision), not clipped
@@ -33,10 +34,23 @@ class _Step:
     after_backward: tuple[list[int], Tensor] | None = None
     at_step: tuple[list[int], Tensor] | None = None
     moved: Tensor | None = None  # (2, parameters): norms of the sampled weights and of their update
-    looked_at: list[int] = field(default_factory=list)
 
 
 _NOTHING = _Step()
+
+
+@dataclass(frozen=True, slots=True)
+class _Samples:
+    """Copies of some elements of each parameter: one row each, filled up with zeros, and views of what is used of the rows."""
+
+    values: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    rows: list[Tensor] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, sizes: Sequence[int], device: torch.device) -> _Samples:
+        """Room for so many elements of each parameter."""
+        values = torch.zeros(len(sizes), max(sizes), dtype=torch.float32, device=device)
+        return cls(values, [row[:size] for row, size in zip(values, sizes, strict=True)])
 
 
 class ParameterWatch:
@@ -56,36 +70,46 @@ class ParameterWatch:
         self._trainable = numpy.array([parameter.requires_grad for parameter in self._parameters], dtype=bool)
         self._now = _Step()
         self._done: dict[int, _Step] = {}
-        self._versions: list[int] = []
-        self._before, self._after = Tensor(), Tensor()
-        self._views: list[Tensor] = []
-        self._places: list[int] = []
-        self._flat: list[Tensor] = []
-        self._before_rows: list[Tensor] = []
-        self._after_rows: list[Tensor] = []
+        self._versions: list[int] = []  # of the gradients after the backward pass
+        self._before, self._after = _Samples(), _Samples()
+        self._views: list[Tensor] = []  # the elements that are looked at
+        self._looked_at: tuple[int, list[int]] = (-1, [])  # which ones: number of the stay, and addresses of the parameters
+        self._left: list[int] = []  # versions of the parameters when `_after` was copied
 
     # ------------------------------------------------------------ measuring
 
     def gradients_complete(self) -> None:
         """A backward pass has ended; nothing was clipped yet. Of several in one step the last counts, as gradients add up."""
         self._now.after_backward = self._gradient_norms()
-        self._versions = [p.grad._version for p in self._parameters if p.grad is not None]
+        self._versions = self._gradient_versions()
 
     def step_begins(self, step: int) -> None:
         """An optimiser is about to change the parameters."""
-        if self._now.after_backward is None or self._versions != [p.grad._version for p in self._parameters if p.grad is not None]:
+        if self._now.after_backward is None or self._versions != self._gradient_versions():
             self._now.at_step = self._gradient_norms()
-        if not self._before_rows:
-            self._allocate()
-        if self._before_rows and self._now.moved is None:
-            self._views = self._sampled(step)
-            torch._foreach_copy_(self._before_rows, self._views)
+        if self._parameters and self._now.moved is None:
+            self._look(step // STAY)
+
+    def _look(self, stay: int) -> None:
+        """Have the sampled weights in `_before`: what the last step left, where nobody has changed them since (except through `.data`)."""
+        looked_at = stay, [parameter.data_ptr() for parameter in self._parameters]  # one may get new memory, on another device
+        if looked_at == self._looked_at and self._left == [parameter._version for parameter in self._parameters]:
+            self._before, self._after = self._after, self._before
+            return
+        if looked_at[1] != self._looked_at[1]:
+            sizes = [int(min(count, SAMPLE)) for count in self._counts]
+            device = self._parameters[0].device
+            self._before, self._after = _Samples.of(sizes, device), _Samples.of(sizes, device)
+        self._looked_at, self._views = looked_at, [_part(dense(parameter), stay) for parameter in self._parameters]
+        torch._foreach_copy_(self._before.rows, self._views)
 
     def step_ended(self) -> None:
         """The optimiser has changed them; a second optimiser in the same step adds to the update."""
-        if self._before_rows:
-            torch._foreach_copy_(self._after_rows, self._views)
-            self._now.moved = torch.linalg.vector_norm(torch.stack([self._before, self._after - self._before]), dim=2)
+        if self._views:
+            before, after = self._before.values, self._after.values
+            torch._foreach_copy_(self._after.rows, self._views)
+            self._left = [parameter._version for parameter in self._parameters]
+            self._now.moved = torch.linalg.vector_norm(torch.stack([before, after - before]), dim=2)
 
     def close(self, row: int | None) -> None:
         """The step is over; keep what was measured under the number of its row, or forget it."""
@@ -145,25 +169,15 @@ class ParameterWatch:
             return None
         half = any(gradient.dtype in (torch.float16, torch.bfloat16) for gradient in gradients)
         norms = torch._foreach_norm(gradients, 2, torch.float32) if half else torch._foreach_norm(gradients, 2)
-        device = norms[0].device
-        return numbers, torch.stack([norm if norm.device == device else norm.to(device) for norm in norms])
+        if not gradients[0].is_cpu:  # a network may lie on several devices
+            norms = tuple(norm.to(norms[0].device) for norm in norms)
+        return numbers, torch.stack(norms)
 
-    def _allocate(self) -> None:
-        if not self._parameters:
-            return
-        device = self._parameters[0].device
-        sizes = [int(min(count, SAMPLE)) for count in self._counts]
-        self._before = torch.zeros(len(sizes), max(sizes), dtype=torch.float32, device=device)
-        self._after = torch.zeros_like(self._before)
-        self._before_rows = [row[:size] for row, size in zip(self._before, sizes, strict=True)]
-        self._after_rows = [row[:size] for row, size in zip(self._after, sizes, strict=True)]
+    def _gradient_versions(self) -> list[int]:
+        return [gradient._version for parameter in self._parameters if (gradient := parameter.grad) is not None]
 
-    def _sampled(self, step: int) -> list[Tensor]:
-        """Views of the elements of each parameter that are looked at in this step."""
-        places = [parameter.data_ptr() for parameter in self._parameters]
-        if places != self._places:  # a parameter may get new memory, when a network moves to another device
-            self._places, self._flat = places, [dense(parameter) for parameter in self._parameters]
-        return [
-            flat if (spare := flat.numel() - SAMPLE) <= 0 else flat.narrow(0, step * STRIDE_OF_STARTS % (spare + 1), SAMPLE)
-            for flat in self._flat
-        ]
+
+def _part(flat: Tensor, stay: int) -> Tensor:
+    """A view of the elements of a parameter that are looked at."""
+    spare = flat.numel() - SAMPLE
+    return flat if spare <= 0 else flat.narrow(0, stay * STRIDE_OF_STARTS % (spare + 1), SAMPLE)
