@@ -443,7 +443,9 @@ def build(s: Settings) -> Program:
 
 
 def _pretrain(program: Program) -> None:
-    plain = dataclasses.replace(program.settings, pretrained=False, frozen="none", held="all", schedule="one_cycle", epochs=3, validate=False)
+    plain = dataclasses.replace(
+        program.settings, pretrained=False, frozen="none", held="all", schedule="one_cycle", epochs=3, validate=False
+    )
     torch.manual_seed(plain.seed)
     train(dataclasses.replace(program, settings=plain))
     nn.init.kaiming_uniform_(layers_of(program.model)[-1].weight, a=math.sqrt(5))

@@ -21,8 +21,8 @@ RANDOM_MENU: tuple[dict[str, Any], ...] = (
     {"lr": 0.1},  # times the present one
     {"lr": 10.0},
     {"norm": True},
-    {"init": "kaiming"},
-    {"clip": 1.0},
+    {"init": "kaiming_normal"},
+    {"clip_norm": 1.0},
     {"schedule": "one_cycle"},
     {"weight_decay": 0.01},
     {"normalise": True},
@@ -30,7 +30,7 @@ RANDOM_MENU: tuple[dict[str, Any], ...] = (
     {"dropout": 0.25},
     {"batch_size": 64},
     {"activation": "relu"},
-    {"train_all": True},
+    {"freeze_body": False},
     {"class_weights": "auto"},
     {"augment": True},
 )
@@ -46,12 +46,14 @@ def changed(settings: Settings, change: dict[str, Any], *, relative: bool = Fals
             new["inputs"] = "normalised"
         elif name == "shuffle":
             new["order"] = "shuffled"
-        elif name == "train_all":
+        elif name == "freeze_body":
             new |= {"held": "all", "frozen": "none"}
         elif name == "class_weights":
             new["class_weights"] = True
         elif name == "init":
-            new["init"] = value
+            new["init"] = "kaiming"
+        elif name == "clip_norm":
+            new["clip"] = value
         else:
             new[name] = value
     result = dataclasses.replace(settings, **new)

@@ -1,7 +1,8 @@
-"""The menu of changes that a machine may apply to a training run: names of `convscope train`'s settings and the values they may take.
+"""The menu of changes that a machine may apply to a training run: names of settings and the values they may take.
 
 A Finding's `fix.change` is a dict with keys from this menu. Relative changes are worked out by the rule (it knows the present value), so that whoever
 applies a change only sets settings. Nothing here touches data or code: a fault in the user's own loop has a fix in words only.
+`SETTINGS` are settings of `convscope train`, which `--heal` applies; `HABITS` are what that command does anyway, so that they only concern other loops.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 from convscope.errors import UnknownNameError
 
-MENU: dict[str, str] = {
+SETTINGS: dict[str, str] = {
     "lr": "the peak learning rate, above 0",
     "batch_size": "images per step, at least 1",
     "norm": "True: batch normalisation after each convolution",
@@ -19,14 +20,16 @@ MENU: dict[str, str] = {
     "clip_norm": "greatest norm of the gradient, above 0; a larger one is scaled down",
     "weight_decay": "share of each weight taken off per step and unit of learning rate, at least 0",
     "schedule": '"one_cycle": the learning rate rises for a quarter of the steps, then falls',
+    "class_weights": '"auto": rare classes count more in the loss',
+    "freeze_body": "False: every layer is trained",
+}
+HABITS: dict[str, str] = {
     "normalise": "True: subtract the training images' mean and divide by their standard deviation",
     "shuffle": "True: a new random order of the training images each epoch",
-    "dropout": "share of activations dropped while training, 0 to 0.5",
-    "class_weights": '"auto": rare classes count more in the loss',
-    "epochs": "passes over the training images, at least 1",
-    "train_all": "True: every layer is trained",
     "activation": '"relu": an activation function between weighted layers',
+    "dropout": "share of activations dropped while training, 0 to 0.5",
 }
+MENU = SETTINGS | HABITS
 
 
 def check_change(change: dict[str, Any]) -> dict[str, Any]:

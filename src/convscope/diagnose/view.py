@@ -42,6 +42,7 @@ class Threshold:
 FAIR_STEPS = Threshold(200, "steps", "diagnoses.md, G2: the budget after which a run must have learned something")
 NOT_LEARNED = Threshold(0.05, "", "diagnoses.md, G2: improved by less than 5 %")
 DIVERGED = Threshold(1.5, "times the start", "diagnoses.md, G1")
+BLOWN_UP = Threshold(10, "times the first loss and guessing", "chosen: steps threw the weights there; no image did")
 POOR = Threshold(
     0.5, "of the loss of guessing", "chosen: a classifier that has halved the loss of guessing has learned its task", share=True
 )
@@ -237,7 +238,8 @@ class RunView:
         if not fair and not self.warming_up:  # an epoch is a fair budget too, when it has steps enough to average
             validated = len(self.seen("validation")) >= 2
             fair = (self.step_count >= SHORT_EPOCH and self.steps[-1].epoch >= 1) or (self.step_count >= 2 * SHORT_EPOCH and validated)
-        stuck = fair and now >= (1 - self.limit(NOT_LEARNED)) * guessing and not self.falling
+        blown_up = max(losses) > self.limit(BLOWN_UP) * max(losses[0], guessing)  # and on its way back, which is no learning
+        stuck = fair and now >= (1 - self.limit(NOT_LEARNED)) * guessing and (blown_up or not self.falling)
         diverged = blown or now > self.limit(DIVERGED) * max(start, guessing)
         return Outcome(
             start, now, min(windows), guessing, fair, diverged, stuck and not diverged, fair and now > self.limit(POOR) * guessing

@@ -5,25 +5,31 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
+from convscope.diagnose.changes import SETTINGS
 from convscope.records import Finding, Verdict
 from convscope.train.settings import TrainSettings
 
 MOST_RESTARTS = 3  # a run that three changes did not mend needs a person (docs/design.md: at most three times)
-CHANGEABLE = ("lr", "batch_size", "init", "augment", "clip_norm", "weight_decay", "class_weights", "epochs")
+CHANGEABLE = tuple(SETTINGS)
+OWN_WAY: dict[str, Any] = {"norm": True}  # what None stands for, where a change to it would change nothing
 
 
 def cure_of(verdict: Verdict, settings: TrainSettings) -> Finding | None:
-    """The first problem whose fix changes a setting of this run to another value; None when there is none."""
-    problems = (finding for finding in verdict.findings if finding.severity == "problem")
-    return next((finding for finding in problems if changes_of(finding, settings)), None)
+    """The first problem, or cause of one, whose fix changes a setting of this run to another value; None when there is none."""
+    grave = {finding.cause or finding.name for finding in verdict.findings if finding.severity == "problem"}
+    candidates = (finding for finding in verdict.findings if finding.severity == "problem" or finding.name in grave)
+    return next((finding for finding in candidates if changes_of(finding, settings)), None)
 
 
 def changes_of(finding: Finding, settings: TrainSettings) -> dict[str, tuple[Any, Any]]:
     """What a finding's fix changes in these settings: name to (before, after); settings that the fix leaves as they are, are left out."""
     change = finding.fix.change or {}
-    return {
-        name: (getattr(settings, name), change[name]) for name in CHANGEABLE if name in change and change[name] != getattr(settings, name)
-    }
+    wanted = {name: (getattr(settings, name), change[name]) for name in CHANGEABLE if name in change}
+    return {name: (before, after) for name, (before, after) in wanted.items() if _effective(name, before) != after}
+
+
+def _effective(name: str, value: Any) -> Any:
+    return OWN_WAY.get(name) if value is None else value
 
 
 def healed(settings: TrainSettings, finding: Finding) -> TrainSettings:

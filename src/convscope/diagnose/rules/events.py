@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from convscope.diagnose.changes import rounded
 from convscope.diagnose.rule import Rule, ev, loss_evidence, percent
 from convscope.diagnose.view import RunView, Threshold, number
 from convscope.records import Evidence, Finding, Fix, Severity
@@ -58,7 +59,7 @@ def non_finite(view: RunView) -> Finding | None:
     else:
         name = f"the {where}" if where in ("loss", "gradient") else f"layer {where}"
         message = f"At step {step} {name} became infinite or not a number (NaN), and since then the network cannot learn."
-        lr = {"lr": rate / 10} if rate > 0 else {}
+        lr = {"lr": rounded(rate / 10)} if rate > 0 else {}
         fix = Fix(
             "Train again from the start with a tenth of the learning rate, and limit the size of a step (gradient clipping at 1).",
             {**lr, "clip_norm": 1.0},
@@ -166,7 +167,7 @@ def _left_out(step: int, severity: Severity, share: float, missing: str, fresh: 
         Fix(
             "Create the optimiser after the network is complete and in its final place, with all its weights: "
             "Optimizer(model.parameters()); keep lists of layers in an nn.ModuleList.",
-            {"train_all": True},
+            {"freeze_body": False},
         ),
         (
             ev("weights that the optimiser holds", percent(1 - share)),
@@ -285,7 +286,7 @@ def mostly_frozen(view: RunView) -> Finding | None:
         else f"The last layer is frozen (requires_grad is False), and with it {percent(frozen)} of the weights, so the answers cannot be learned.",
         Fix(
             "Set requires_grad to True for the layers that should learn; check the names that the freezing code selects.",
-            {"train_all": True},
+            {"freeze_body": False},
         ),
         (ev("frozen weights", percent(frozen)), ev("of these still as drawn at random", percent(fresh)), *loss_evidence(outcome)),
         "exact: requires_grad of every parameter (TrainCheck)",

@@ -55,7 +55,7 @@ def exploding_gradients(view: RunView) -> Finding | None:
         return None
     finite = [norm for _, norm in norms if math.isfinite(norm)]
     lr = view.learning_rates[-1][1] if view.learning_rates else math.nan
-    change: dict[str, object] = {"clip_norm": 1.0, **({"lr": lr / 3} if lr > 0 else {})}
+    change: dict[str, object] = {"clip_norm": 1.0, **({"lr": rounded(lr / 3)} if lr > 0 else {})}
     return Finding(
         "exploding_gradients",
         "problem" if outcome.bad else "warning",
@@ -143,7 +143,7 @@ def activation_collapse_cycles(view: RunView) -> Finding | None:
         message,
         Fix(
             "Lower the learning rate to a tenth, raise it slowly at the start (1cycle), and add batch normalisation.",
-            {"norm": True, "schedule": "one_cycle", **({"lr": lr / 10} if lr > 0 else {})},
+            {"norm": True, "schedule": "one_cycle", **({"lr": rounded(lr / 10)} if lr > 0 else {})},
         ),
         (
             ev("crashes", count),
@@ -203,7 +203,7 @@ def dead_units(view: RunView) -> Finding | None:
         "can no longer learn.",
         Fix(
             "Train again with a third of the learning rate and Kaiming's initial weights, or use LeakyReLU.",
-            {"init": "kaiming_normal", **({"lr": lr / 3} if lr > 0 else {})},
+            {"init": "kaiming_normal", **({"lr": rounded(lr / 3)} if lr > 0 else {})},
         ),
         (ev("dead channels", dead), ev("channels", channels), ev("images looked at", images), *loss_evidence(outcome)),
         "per channel, never positive over many images (SageMaker DeadRelu, TheDeepChecker)",
@@ -238,7 +238,7 @@ def saturated_units(view: RunView) -> Finding | None:
     severity: Severity = gated(outcome, early="warning" if hindered else "note")
     lr = max((rate for _, rate in view.learning_rates), default=math.nan)
     change: dict[str, object] = (
-        {"norm": True, "init": "kaiming_normal"} if from_start else {"norm": True, **({"lr": lr / 10} if lr > 0 else {})}
+        {"norm": True, "init": "kaiming_normal"} if from_start else {"norm": True, **({"lr": rounded(lr / 10)} if lr > 0 else {})}
     )
     return Finding(
         "saturated_units",
