@@ -145,9 +145,10 @@ class Api:
             if self._networks is None:
                 import torch
 
-                from convscope.lab.network import Networks
+                from convscope.lab.network import Networks, rehearse
 
                 torch.set_num_threads(1)  # one image is no work for two, and another core may be training
+                rehearse()
                 self._networks = Networks()
                 self._ready.set()
             return self._networks

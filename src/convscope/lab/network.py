@@ -23,6 +23,7 @@ from convscope.data import Split, load_data
 from convscope.errors import ConvscopeError
 from convscope.lab.exchange import Fields, Refused, array, text, whole
 from convscope.lab.pictures import as_fields, data_url, decoded
+from convscope.nn import simple_cnn
 from convscope.records import Box, Network, Node, to_json
 from convscope.rundir import RunDir
 from convscope.show.sheet import write_workbook
@@ -256,6 +257,12 @@ class Networks:
             return data.valid.split
 
         return self._splits.get(key, load)
+
+
+def rehearse() -> None:
+    """Trace a network once for nothing: what PyTorch imports only when it is first used costs a second, and no click should wait for it."""
+    model = simple_cnn(channels=(2,)).eval()
+    trace_executed(executed(model, torch.zeros(1, 28, 28), ((0.5,), (0.5,))), "0.0", (0, 0, 0))
 
 
 def place_of(fields: Fields) -> tuple[str | None, tuple[int, ...] | None]:
