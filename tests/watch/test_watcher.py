@@ -139,6 +139,23 @@ def test_the_gradient_norm_is_that_before_clipping():
     assert [record.gradient_norm.last for record in watch.steps()] == pytest.approx(norms, rel=1e-5)
 
 
+@pytest.mark.parametrize("clipped", [False, True])
+def test_the_gradient_norm_is_that_of_the_loss_before_it_was_scaled(clipped):
+    model, norms = network(), []
+    optimizer, scaler = torch.optim.SGD(model.parameters(), lr=0.1), torch.amp.GradScaler("cpu", init_scale=3000.0)
+    with Watcher(model) as watch:
+        for _ in range(3):
+            optimizer.zero_grad()
+            scaler.scale(F.cross_entropy(model(torch.randn(10, 1, 8, 8)), torch.zeros(10, dtype=torch.long))).backward()
+            scaler.unscale_(optimizer)
+            norms.append(math.sqrt(sum(float(parameter.grad.norm() ** 2) for parameter in model.parameters())))
+            if clipped:
+                nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+            scaler.step(optimizer)
+            scaler.update()
+    assert [record.gradient_norm.last for record in watch.steps()] == pytest.approx(norms, rel=1e-5)
+
+
 def test_layers_are_recorded_at_every_third_step_and_steps_always():
     model = network()
     with Watcher(model, every=3) as watch:

@@ -1,4 +1,4 @@
-"""What backward was called on: the loss of a loop whose loss function nobody could see.
+"""What is known only to functions that are running: what backward was called on, and by what a loss was scaled.
 
 Receives nothing; returns the first tensor that the running `torch.autograd.backward` was given. A loss that the loop computes by itself
 (`-(scores * targets).mean()`) passes through no function that could be listened to, and PyTorch tells hooks nothing about the root of the pass that
@@ -10,32 +10,41 @@ from __future__ import annotations
 
 import sys
 from types import FrameType
+from typing import Any
 
 import torch
 from torch import Tensor
 
-MOST_FRAMES = 50  # up the stack; a hook lies less than ten below torch.autograd.backward
+MOST_FRAMES = 50  # up the stack; a hook lies less than ten below torch.autograd.backward or GradScaler.step
 
 
 def root_of_backward() -> Tensor | None:
     """The tensor whose backward pass is running, or None when none is found. To be called from a hook on a tensor or parameter."""
     code = torch.autograd.backward.__code__
-    found = _argument(sys._getframe(1), code)
-    if found is None:
-        for frame in sys._current_frames().values():
-            found = _argument(frame, code)
-            if found is not None:
-                break
-    return found
+    running = _locals_of(code, sys._getframe(1))
+    if running is None:
+        running = next((found for frame in sys._current_frames().values() if (found := _locals_of(code, frame)) is not None), {})
+    tensors = running.get("tensors")
+    first = tensors[0] if isinstance(tensors, tuple | list) and tensors else tensors
+    return first.detach() if isinstance(first, Tensor) else None
 
 
-def _argument(frame: FrameType | None, code: object) -> Tensor | None:
+def loss_scale() -> Tensor | None:
+    """By what a GradScaler has multiplied the loss of the step that it takes now; None without one. To be called from a hook on an optimiser.
+
+    Gradients do not tell: they are divided again without a change of their version, and clipping may have shrunk them as well.
+    """
+    running = _locals_of(torch.amp.GradScaler.step.__code__, sys._getframe(1))
+    scale = getattr(running["self"], "_scale", None) if running is not None else None
+    return scale.detach().clone() if isinstance(scale, Tensor) else None
+
+
+def _locals_of(code: object, frame: FrameType | None) -> dict[str, Any] | None:
+    """The variables of the nearest function on the call stack that runs this code."""
     for _ in range(MOST_FRAMES):
         if frame is None:
             return None
         if frame.f_code is code:
-            tensors = frame.f_locals.get("tensors")
-            first = tensors[0] if isinstance(tensors, tuple | list) and tensors else tensors
-            return first.detach() if isinstance(first, Tensor) else None
+            return frame.f_locals
         frame = frame.f_back
     return None

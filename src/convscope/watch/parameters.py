@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from convscope.watch.backward import loss_scale
 from convscope.watch.buffers import ParameterFigures
 from convscope.watch.stats import STRIDE_OF_STARTS, dense
 
@@ -33,6 +34,7 @@ class _Step:
 
     after_backward: tuple[list[int], Tensor] | None = None
     at_step: tuple[list[int], Tensor] | None = None
+    scale: Tensor | None = None  # by which the loss was multiplied before backward (mixed precision)
     moved: Tensor | None = None  # (2, parameters): norms of the sampled weights and of their update
 
 
@@ -85,6 +87,7 @@ class ParameterWatch:
 
     def step_begins(self, step: int) -> None:
         """An optimiser is about to change the parameters."""
+        self._now.scale = loss_scale()
         if self._now.after_backward is None or self._versions != self._gradient_versions():
             self._now.at_step = self._gradient_norms()
         if self._parameters and self._now.moved is None:
@@ -122,6 +125,7 @@ class ParameterWatch:
         steps = [self._done.get(row, _NOTHING) for row in range(size)]
         self._done = {}
         early, late = self._squares([step.after_backward for step in steps]), self._squares([step.at_step for step in steps])
+        early /= numpy.array([float(step.scale) if step.scale is not None else 1.0 for step in steps])[:, None] ** 2
         with numpy.errstate(invalid="ignore", divide="ignore"):
             shrunk = numpy.log2(numpy.sqrt(numpy.nansum(late, 1) / numpy.nansum(early, 1)))
             unscaled = (shrunk < UNSCALED) & (numpy.abs(shrunk - numpy.round(shrunk)) < 1e-3)
