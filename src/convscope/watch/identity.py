@@ -26,15 +26,16 @@ Codes = NDArray[numpy.int64]
 
 def hashes_of(images: Tensor) -> Tensor | None:
     """One 64-bit number per image of the batch (the first MOST_IMAGES), or None for something that is no batch of floating point images."""
-    if images.ndim < 2 or not images.is_floating_point() or images.numel() == 0:
+    count = images.numel()
+    if images.ndim < 2 or not images.is_floating_point() or count == 0:
         return None
-    rows = images.detach()[:MOST_IMAGES].flatten(1).float()
-    size = rows.shape[1]
+    number, size = min(len(images), MOST_IMAGES), count // len(images)
+    rows = images.detach().contiguous()
     if size > RUNS * RUN:
-        rows = rows.as_strided((len(rows), RUNS, RUN), (rows.stride(0), _stride(size, images.shape[-1]), 1), rows.storage_offset())
+        rows = rows.as_strided((number, RUNS, RUN), (size, _stride(size, images.shape[-1]), 1), rows.storage_offset())
     elif size % 2:
-        rows = torch.nn.functional.pad(rows, (0, 1))
-    pairs = rows.flatten(1).contiguous().view(torch.int64)
+        rows = torch.nn.functional.pad(rows[:number].flatten(1), (0, 1))
+    pairs = rows[:number].reshape(number, -1).contiguous().float().view(torch.int64)
     return (pairs * _factors(pairs.shape[1], pairs.device)).sum(1)
 
 

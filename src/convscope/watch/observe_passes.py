@@ -138,7 +138,7 @@ class PassWatch:
         self._label_count = [0, 0.0, 0.0]  # batches, sum of their entropies, sum of their sizes
         self.identity = Identity()
         self._normalised_inside = _begins_with_norm(model)
-        self._images: Tensor | None = None  # of the running pass
+        self._images: Tensor | None = None  # of the running pass, until its loss is known
         self._input_spoilt = False
 
     @property
@@ -164,14 +164,12 @@ class PassWatch:
 
     def end(self, output: object) -> None:
         """The pass ends; learn later whether a backward pass follows."""
-        current, images, self._images = self._now, self._images, None
+        current = self._now
         if current is None:
             return
         if not torch.is_grad_enabled():
             self._evaluated(current)
             return
-        if images is not None and not self._input_spoilt and (scheduled(current.step) or not _surely_finite(output)):
-            self._check_finite(images, current.step)
 
         def reached(_: Tensor) -> None:
             current.backward = True
@@ -183,9 +181,11 @@ class PassWatch:
 
     def loss_called(self, call: LossCall) -> None:
         """A loss was computed on the output of the current pass."""
-        current = self._now
+        current, images, self._images = self._now, self._images, None
         if current is None or current.answers:
             return
+        if images is not None and torch.is_grad_enabled() and (scheduled(current.step) or not _surely_finite(call.result)):
+            self._check_finite(images, current.step)
         training = current in self._pending and current.network_training
         if training and self.train_passes > EVERY_PASS_UNTIL and self.train_passes % THEN_EVERY:
             return
@@ -198,7 +198,7 @@ class PassWatch:
 
     def stepping(self, step: int) -> None:
         """An optimiser is about to step: what waits is training if a backward pass reached it, else evaluation."""
-        pending, self._pending = self._pending, []
+        pending, self._pending, self._images = self._pending, [], None
         if pending and not any(p.backward for p in pending):
             pending[-1].backward = True  # the loss was not computed from the network's first output
         if pending and self._phase_passes:
@@ -324,6 +324,8 @@ class PassWatch:
 
     def _check_finite(self, images: Tensor, step: int) -> None:
         """One NaN or infinite pixel makes the sum so too."""
+        if self._input_spoilt:
+            return
 
         def receive(numbers: Numbers) -> None:
             if not math.isfinite(numbers[0]) and not self._input_spoilt:
@@ -351,10 +353,9 @@ class PassWatch:
         self._deferred.add(figures, receive)
 
 
-def _surely_finite(output: object) -> bool:
-    """Whether an output shows that the images were finite, without waiting for a device: NaN and infinity reach it, in any usual network."""
-    first = first_tensor(output)
-    return first is not None and first.is_cpu and math.isfinite(first.detach().sum(dtype=torch.float32).item())
+def _surely_finite(loss: Tensor) -> bool:
+    """Whether a loss shows that the images were finite, without waiting for a device: NaN and infinity reach it, in any usual network."""
+    return loss.is_cpu and loss.numel() == 1 and math.isfinite(loss.item())
 
 
 def _validation_numbers(tally: Tally, overlap: _Overlap) -> dict[str, float | int | str | bool | None]:
