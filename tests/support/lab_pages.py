@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytest
 from lab_served import Served
-from playwright.sync_api import Browser, Page, Route
+from playwright.sync_api import Browser, Page, Route, expect
 
 AXE = Path(__file__).parents[2] / ".stamps/axe/node_modules/axe-core/axe.min.js"
 SECONDS = 60  # that anything may take: two cores may be shared with other tests and a training
@@ -48,6 +48,8 @@ def lab_page(
 
     context = chromium.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, reduced_motion="reduce")
     context.set_default_timeout(SECONDS * 1000)
+    expect.set_options(timeout=SECONDS * 1000)
+    expect.set_options(timeout=SECONDS * 1000)
     page = context.new_page()
     page.route(re.compile("^(?!data:|blob:)"), guard)
     page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))

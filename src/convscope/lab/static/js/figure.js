@@ -2,6 +2,8 @@
 import { colour, onTheme } from "./colours.js";
 import { h, newId } from "./dom.js";
 
+const UNSEEN_EVERY = 1000; // milliseconds between two drawings of a figure that is out of view
+
 let family = null;
 const font = () => `12px ${(family ??= getComputedStyle(document.body).fontFamily)}`;
 
@@ -29,15 +31,20 @@ export const canvasFigure = (options) => {
   if (slider) for (const name of ["aria-valuenow", "aria-valuemin", "aria-valuemax"]) canvas.setAttribute(name, "0");
   const heard = move && !slider ? h("span", { class: "quiet", "aria-live": "polite" }) : null;
   const element = h("div", { class: "figure" }, canvas, tip, heard);
-  let width = 0, tall = 0, asked = 0, place = null, seen = true, stale = false;
+  let width = 0, tall = 0, asked = 0, place = null, seen = true, drawnAt = -Infinity, timer = 0;
 
   const paintNow = () => {
     asked = 0;
     if (!width) return; // not in the page, or hidden
     tall = typeof height === "function" ? height(width) : height;
     canvas.style.height = `${tall}px`; // also out of view, so that nothing jumps when it comes into it
-    stale = !seen;
-    if (stale) return; // drawn when it comes into view
+    clearTimeout(timer);
+    const rest = drawnAt + UNSEEN_EVERY - performance.now();
+    if (!seen && rest > 0) {
+      timer = setTimeout(redraw, rest);
+      return;
+    }
+    drawnAt = performance.now();
     const sharp = window.devicePixelRatio || 1;
     if (canvas.width !== Math.round(width * sharp) || canvas.height !== Math.round(tall * sharp)) {
       canvas.width = Math.round(width * sharp);
@@ -99,7 +106,7 @@ export const canvasFigure = (options) => {
   resized.observe(element);
   const looked = new IntersectionObserver((entries) => {
     seen = entries.at(-1).isIntersecting;
-    if (seen && stale) redraw();
+    if (seen) redraw();
   }, { rootMargin: "200px" });
   looked.observe(element);
   const endTheme = onTheme(redraw);
@@ -120,6 +127,7 @@ export const canvasFigure = (options) => {
       looked.disconnect();
       endTheme();
       cancelAnimationFrame(asked);
+      clearTimeout(timer);
     },
   };
 };

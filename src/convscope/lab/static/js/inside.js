@@ -1,18 +1,19 @@
 // The inside tab: an image, the network's answer, and every layer's activations and kernels as maps.
+import { get, runPath } from "./api.js";
 import { announce, choices, failure, h, notice, panel, put, waiting } from "./dom.js";
 import { imageFor, imageInWords, imageKey, insideOf, kernelsOf, latest, remember, runChoice } from "./looking.js";
 import { colourPicture, extent, GREY, mapGrid, SIGNED } from "./maps.js";
 import { imagePicker } from "./picker.js";
 import { colourBar } from "./shades.js";
 import { count, figure, percent, plural } from "./words.js";
-import { get, runPath } from "./api.js";
 
 /** What follows a sum within its layer, by the names of PyTorch's modules and functions. */
 const ACTIVATION = /^(ReLU6?|LeakyReLU|PReLU|RReLU|ELU|CELU|SELU|GELU|SiLU|Mish|Sigmoid|LogSigmoid|Tanh|Softplus|Softsign|Hardtanh|Hardswish|Hardsigmoid|relu_?|leaky_relu_?|gelu|silu_?|mish_?|sigmoid|tanh|elu_?|hardtanh_?|hardswish_?)$/i;
 const ANSWERS = 10; // bars at most
 
 let ends = []; // what unmount has to end
-let shown = null; // {context, run, image, update}
+let shown = null; // {context, run, traceLink, update}
+let mounted = 0; // changes whenever the tab is entered or left: what was awaited meanwhile is dropped
 
 // ---------------------------------------------------------------- the answer
 
@@ -182,14 +183,15 @@ const layersPlace = (run, classes) => {
 };
 
 const look = async (root, context) => {
-  const { route } = context;
+  const { route } = context, mine = (mounted += 1);
   const said = await runChoice(route.parts[0] ?? context.run, (run) => context.go(context.link("inside", run)));
-  if (!root.isConnected) return;
+  if (mine !== mounted) return;
   const head = [h("h1", {}, "Inside"), h("p", { class: "intro" }, "Give the network an image and see every number it computes on the way to its answer. Point at a map to read a value; click it to see the products that made it.")];
   if (!said.run) return put(root, head, said.element);
   const run = said.run;
   context.chooseRun(run);
   const facts = await get(runPath(run));
+  if (mine !== mounted) return;
   let { image, missing } = imageFor(run, route.query);
 
   const traceLink = (layer, unit) => `${context.link("trace", run)}?${new URLSearchParams({ image: imageKey(image), layer, unit: unit.join() })}`;
@@ -199,7 +201,7 @@ const look = async (root, context) => {
   const update = latest(async (next, { replace = true } = {}) => {
     try {
       const found = await insideOf(run, next);
-      if (shown?.run !== run) return;
+      if (mine !== mounted) return;
       image = next;
       remember(run, next);
       const here = `${context.link("inside", run)}?${new URLSearchParams({ image: imageKey(next) })}`;
@@ -209,7 +211,7 @@ const look = async (root, context) => {
       layers.show(found);
       announce(`${found.prediction}, ${percent(found.confidence)}`);
     } catch (error) {
-      put(trouble, failure(error));
+      if (mine === mounted) put(trouble, failure(error));
     }
   });
   shown.update = update;
@@ -239,6 +241,7 @@ export const routed = (route) => {
 };
 
 export const unmount = () => {
+  mounted += 1;
   for (const end of ends) end();
   ends = [];
   shown = null;

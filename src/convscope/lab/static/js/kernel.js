@@ -1,5 +1,5 @@
 // The kernel tab: a kernel slides over an image. Numbers come from the server, which asks the library; this page only says where to look.
-import { decoded, get, post } from "./api.js";
+import { decoded, get, post, runPath } from "./api.js";
 import { failure, field, h, notice, panel, put, waiting } from "./dom.js";
 import { filterOf, kernelEditor, weightsOf } from "./kernel_editor.js";
 import { copySide, matrixView } from "./kernel_matrix.js";
@@ -8,14 +8,14 @@ import { colourPicture, extent, GREY, mapGrid, SIGNED, unitInWords } from "./map
 import { imagePicker } from "./picker.js";
 import { colourBar } from "./shades.js";
 import { count, figure, plural } from "./words.js";
-import { runPath } from "./api.js";
 
 const COLOURS = ["red", "green", "blue"];
 const STEPS = [["stride", "Stride", 1, 8], ["padding", "Padding", 0, 8], ["dilation", "Dilation", 1, 6]]; // name, label, least, most offered
 const SHOWN = 300; // CSS pixels of the image's and the output's side
 const cellFor = (side) => (innerWidth < 500 ? 30 : side > 3 ? 38 : 46); // CSS pixels in which a number can be read; three pictures side by side on a phone
 
-let ends = [];
+let ends = []; // what unmount has to end
+let mounted = 0; // changes whenever the tab is entered or left: what was awaited meanwhile is dropped
 
 // ---------------------------------------------------------------- the address
 
@@ -165,9 +165,11 @@ const placePanel = () => {
 // ---------------------------------------------------------------- the tab
 
 const build = async (root, context) => {
+  const mine = (mounted += 1);
   const [known, { runs }] = await Promise.all([get("/api/kernels"), get("/api/runs")]);
   const trained = runs.filter((row) => row.can_inspect), run = (trained.find((row) => row.run === context.run) ?? trained[0])?.run ?? null;
   const facts = run && await get(runPath(run));
+  if (mine !== mounted) return;
   const state = stateFrom(context.route.query, known);
   let chosen = 0, place = null, answer = null, later = 0;
   const trouble = h("div"), smallTrouble = h("p", { class: "muted" });
@@ -181,12 +183,12 @@ const build = async (root, context) => {
 
   const atPlace = latest(async () => {
     if (!place || !answer) return;
-    const mine = answer, unit = place;
+    const now = answer, unit = place;
     try {
       const found = await post("/api/kernel/pixel", { ...body(), filter: unit[0], row: unit[1], column: unit[2] });
-      if (mine === answer) products.show(found, state, unit, state.filters.length, found.terms.length / state.filters[0].kernels[0].length ** 2);
+      if (now === answer) products.show(found, state, unit, state.filters.length, found.terms.length / state.filters[0].kernels[0].length ** 2);
     } catch (error) {
-      if (mine === answer) put(trouble, failure(error));
+      if (now === answer) put(trouble, failure(error));
     }
   });
   const pointed = () => {
@@ -209,7 +211,7 @@ const build = async (root, context) => {
   const update = latest(async () => {
     try {
       const found = await post("/api/kernel", body());
-      if (!root.isConnected || !ends.length) return;
+      if (mine !== mounted) return;
       answer = { ...found, image: decoded(found.image), output: decoded(found.output), kernel: decoded(found.kernel), filters: state.filters.map((_, filter) => `filter ${filter}`) };
       put(trouble);
       convolution.show(answer, state);
@@ -219,7 +221,7 @@ const build = async (root, context) => {
       clearTimeout(later);
       later = setTimeout(() => { // browsers refuse hundreds of addresses a minute
         const here = `#/kernel?${stateText(state)}`;
-        if (ends.length && location.hash !== here) history.replaceState(null, "", here);
+        if (mine === mounted && location.hash !== here) history.replaceState(null, "", here);
       }, 400);
       asMatrix();
     } catch (error) {
@@ -267,6 +269,7 @@ export const mount = async (root, context) => {
 };
 
 export const unmount = () => {
+  mounted += 1;
   for (const end of ends) end();
   ends = [];
 };

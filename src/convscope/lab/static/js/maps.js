@@ -34,7 +34,7 @@ export const colourPicture = ({ shape: [channelCount, rows, columns], values }, 
 
 const cellFor = (side, target, largest) => {
   const cell = Math.min(target / side, largest);
-  return cell >= 2 ? Math.floor(cell) : cell >= 1 ? Math.floor(2 * cell) / 2 : cell;
+  return cell >= 6 ? Math.floor(cell) : cell >= 1 ? Math.floor(2 * cell) / 2 : cell; // whole pixels where a part of one would show
 };
 
 /**
@@ -67,6 +67,11 @@ export const mapGrid = ({ label, target = 84, largest = 22, numbers = false, onC
 
   const paintStrip = () => {
     const { maps, rows, columns, count } = content.layout, { values } = content.array;
+    shades = [];
+    if (content.picture) {
+      strip = content.picture;
+      return;
+    }
     strip = new OffscreenCanvas(columns, rows * maps);
     const context = strip.getContext("2d"), image = context.createImageData(columns, rows * maps);
     shades = Array.from({ length: maps }, (_, map) => shader(content.style, content.each ? extent(values, map * rows * columns, (map + 1) * rows * columns) : content.ends));
@@ -231,6 +236,7 @@ export const mapGrid = ({ label, target = 84, largest = 22, numbers = false, onC
      *   array: {shape, values}; style: SIGNED or GREY; ends: {low, high} of the scale; each: every map has a scale of its own
      *   names: of the maps; silent: Set of maps that are zero everywhere; blank(index): cells where there is nothing
      *   special(index): the name of a colour for cells that are not on the scale, such as padding
+     *   picture: a canvas to show instead of shades, such as an image in its colours
      *   words(unit), more(unit, value): what the tooltip says; numbers, target, largest: as in the options
      */
     show(next) {

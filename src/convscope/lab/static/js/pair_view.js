@@ -5,12 +5,12 @@ import { button, choices, h, select, table } from "./dom.js";
 import { SIGNS, WORDS } from "./findings.js";
 import { lineChart, reachOf, smoothed } from "./lines.js";
 import { emptyLayer, extendLayer } from "./series.js";
-import { chosen, count, figure, percent, words } from "./words.js";
+import { chosen, count, figure, percent, setting } from "./words.js";
 
 const TINTS = ["--series-2", "--series-1"], SOFT = ["--series-2-soft", "--series-1-soft"];
 const FEW = 6; // layers that fit in a row of buttons
 
-const said = (value) => (value === null || value === undefined ? "–" : typeof value === "boolean" ? (value ? "yes" : "no") : typeof value === "number" ? (Number.isInteger(value) ? count(value) : chosen(value)) : words(String(value)).replace("one cycle", "1cycle"));
+const said = (value) => (value === null || value === undefined ? "–" : typeof value === "boolean" ? (value ? "yes" : "no") : typeof value === "number" ? (Number.isInteger(value) ? count(value) : chosen(value)) : setting(String(value)));
 
 const headOf = (side, i) => h("section", { class: "panel side-head" },
   h("p", { class: "side-name" }, h("span", { class: "swatch", style: { background: `var(${TINTS[i]})` } }), h("b", {}, side.name)),
@@ -22,7 +22,7 @@ const settingsOf = (pair) => {
   const [left, right] = pair.sides.map(({ settings }) => settings ?? {});
   const names = [...new Set([...Object.keys(left), ...Object.keys(right)])];
   const same = (name) => JSON.stringify(left[name] ?? null) === JSON.stringify(right[name] ?? null);
-  const rows = (wanted) => names.filter((name) => same(name) === wanted).map((name) => [words(name), said(left[name]), said(right[name])]);
+  const rows = (wanted) => names.filter((name) => same(name) === wanted).map((name) => [setting(name), said(left[name]), said(right[name])]);
   const head = ["Setting", pair.sides[0].name, pair.sides[1].name];
   return h("div", {},
     rows(false).length > 0 ? table("What differs", head, rows(false)) : h("p", { class: "muted" }, "No setting differs."),
@@ -55,7 +55,8 @@ export const pairView = (pair) => {
   const legend = () => h("ul", { class: "legend" }, pair.sides.map(({ name }, i) => h("li", {}, h("span", { class: "swatch", style: { background: `var(${TINTS[i]})` } }), name)));
 
   const ofSteps = (title, key) => {
-    if (!pair.sides.some(({ steps }) => steps[key]?.some((value) => value !== null))) return null;
+    const held = pair.sides.flatMap(({ steps }) => steps[key] ?? []).filter((value) => value !== null);
+    if (held.every((value) => value === held[0])) return null; // the same on both sides at every step, or not known
     const chart = made(lineChart({ label: `${title} of both over the steps`, height: 180, cursor, lines: () => both(({ name, steps }, i) => ({ name, first: steps.first, x: steps.step, y: steps[key], tint: TINTS[i], width: 1.8 })) }));
     return h("section", { class: "panel" }, h("h3", {}, title), chart.element);
   };

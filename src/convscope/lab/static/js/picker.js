@@ -19,7 +19,7 @@ const thumbnail = (row, pressed, onChoose) => {
   const wrong = row.label !== null && row.predicted !== row.label;
   const said = `Image ${row.index}, ${row.label ?? "no label"}, answered ${row.predicted} with ${percent(row.confidence, 1)}${wrong ? ", wrong" : ""}`;
   return h("button", { type: "button", class: "thumb", title: said, "aria-label": said, "aria-pressed": String(pressed), data: { index: row.index }, on: { click: () => onChoose(row.index) } },
-    h("img", { src: row.src, alt: "", width: SIDE, height: SIDE }), wrong && h("span", { class: "wrong-answer", "aria-hidden": "true" }, row.predicted));
+    h("img", { src: row.src, alt: "", width: SIDE, height: SIDE }), wrong && h("span", { class: "wrong-answer", "aria-hidden": "true" }, row.predicted.length > 2 ? "✗" : row.predicted));
 };
 
 const validation = (run, classes, chosen, onChoose) => {

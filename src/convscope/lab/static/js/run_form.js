@@ -1,12 +1,12 @@
 // The form that starts a run.
 import { post } from "./api.js";
 import { choices, failure, field, h, notice, put, select } from "./dom.js";
-import { words } from "./words.js";
+import { setting } from "./words.js";
 
-const NAMES = { one_cycle: "1cycle", pytorch: "PyTorch's default", kaiming_normal: "Kaiming, normal", kaiming_uniform: "Kaiming, uniform", xavier_normal: "Xavier, normal" };
+const NAMES = { pytorch: "PyTorch's default", kaiming_normal: "Kaiming, normal", kaiming_uniform: "Kaiming, uniform", xavier_normal: "Xavier, normal" };
 const ALSO = { clip: "clip_norm" }; // settings that findings change under another name
 const MEANT = { init: { kaiming: "kaiming_normal" } }; // and their values
-const named = (name) => [name, NAMES[name] ?? words(name)];
+const named = (name) => [name, NAMES[name] ?? setting(name)];
 
 const wide = (element) => {
   element.classList.add("wide");
@@ -139,7 +139,7 @@ export const runForm = (state, onStarted) => {
 
   /** Says what was changed, and what could not be. */
   const told = (change, left) => {
-    const list = (names) => names.map((name) => `${words(name)} ${change[name]}`).join(", ");
+    const list = (names) => names.map((name) => `${setting(name)} ${setting(String(change[name]))}`).join(", ");
     const set = Object.keys(change).filter((name) => !left.includes(name));
     put(said, set.length > 0 && notice(`Changed: ${list(set)}. Look it over and start.`, "running"), left.length > 0 && notice(`The form has no such setting: ${list(left)}.`));
     start.focus();

@@ -7,7 +7,7 @@ import { layersView } from "./layers_view.js";
 import { lineChart, reachOf, smoothed } from "./lines.js";
 import { follow } from "./live.js";
 import { belongs, makeSeries, marksOf } from "./series.js";
-import { chosen, count, duration, figure, percent, plural, words } from "./words.js";
+import { chosen, count, duration, figure, percent, plural, setting, words } from "./words.js";
 
 const GOING = new Set(["starting", "running"]);
 const STATES = { starting: "Starting", running: "Training", finished: "Finished", stopped: "Stopped", failed: "Failed", broken: "Cut off" };
@@ -125,7 +125,7 @@ export const runView = (name, context, { onEnd, onResume, apply }) => {
     known().forEach((facts, i) => putIfNew(tiles.children[i] ?? tiles.appendChild(h("div")), facts, () => tile(...facts)));
     const message = going() ? null : run.state?.message ?? detail?.message;
     putIfNew(said, [message, word], () => message && notice(message, word === "failed" || word === "broken" ? "failed" : ""));
-    const facts = detail?.config ? [detail.model, detail.data, detail.config.train?.batch_size && `batches of ${count(detail.config.train.batch_size)}`, detail.config.train?.schedule && words(detail.config.train.schedule).replace("one cycle", "1cycle"), detail.config.model?.arguments?.norm === false && "no batch norm", detail.config.train?.seed !== undefined && `seed ${detail.config.train.seed}`] : [];
+    const facts = detail?.config ? [detail.model, detail.data, detail.config.train?.batch_size && `batches of ${count(detail.config.train.batch_size)}`, detail.config.train?.schedule && setting(detail.config.train.schedule), detail.config.model?.arguments?.norm === false && "no batch norm", detail.config.train?.seed !== undefined && `seed ${detail.config.train.seed}`] : [];
     putIfNew(lead, facts, () => facts.filter(Boolean).join(" · "));
   };
   const drawEpochs = () => {

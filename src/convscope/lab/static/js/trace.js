@@ -4,13 +4,14 @@
 import { get, post, postForFile, runPath, saveFile } from "./api.js";
 import { announce, button, failure, field, h, mayMove, notice, panel, put, waiting } from "./dom.js";
 import { asked, imageFor, imageInWords, imageKey, insideOf, latest, remember, runChoice } from "./looking.js";
-import { extent, GREY, mapGrid, SIGNED, unitInWords } from "./maps.js";
+import { colourPicture, extent, GREY, mapGrid, SIGNED, unitInWords } from "./maps.js";
 import { imagePicker } from "./picker.js";
 import { sumOf, unitName } from "./trace_sum.js";
 import { figure, percent, plural } from "./words.js";
 
 let ends = []; // what unmount has to end
-let shown = null; // {run, key, context, go, show(route)}
+let shown = null; // {run, key, context, show(query)}
+let mounted = 0; // changes whenever the tab is entered or left: what was awaited meanwhile is dropped
 
 // ---------------------------------------------------------------- the way, in the address
 
@@ -103,7 +104,8 @@ const seenImage = (found) => {
   const grid = mapGrid({ label: "The image, with the pixels that the activation sees lit", target: 168, largest: 12 });
   const [channels, rows, columns] = found.image.shape, size = rows * columns;
   const grey = channels === 1 ? found.image.values : Float32Array.from({ length: size }, (_, at) => [0, 1, 2].reduce((sum, c) => sum + found.image.values[c * size + at], 0) / 3);
-  grid.show({ array: { shape: [rows, columns], values: grey }, style: GREY, ends: { low: 0, high: 255 } });
+  grid.show({ array: { shape: [rows, columns], values: grey }, style: GREY, ends: { low: 0, high: 255 },
+    ...(channels === 3 ? { picture: colourPicture(found.image, 255), more: ([row, column]) => [`red, green, blue: ${[0, 1, 2].map((c) => found.image.values[c * size + row * columns + column]).join(", ")}`] } : {}) });
   grid.element.style.width = "169px";
   ends.push(grid.destroy);
   return grid;
@@ -191,14 +193,16 @@ const activation = (run, found, actions, classes) => {
 // ---------------------------------------------------------------- the tab
 
 const look = async (root, context) => {
-  const { route } = context;
+  const { route } = context, mine = (mounted += 1);
   const said = await runChoice(route.parts[0] ?? context.run, (run) => context.go(context.link("trace", run)));
   const head = [h("h1", {}, "Trace"), h("p", { class: "intro" }, "Click any activation: what it sees lights up in the image and in every layer between, and the products that made it are listed and add up. Click a product to go one level down, until you reach the pixels.")];
+  if (mine !== mounted) return;
   if (!said.run) return put(root, head, said.element);
   const run = said.run;
   context.chooseRun(run);
   const { image, missing } = imageFor(run, route.query), key = imageKey(image);
   const [facts, found] = await Promise.all([get(runPath(run)), insideOf(run, image)]);
+  if (mine !== mounted) return;
   remember(run, image);
 
   const hash = (layer, unit, way = []) => `${context.link("trace", run)}?${new URLSearchParams({ image: key, layer, unit: unit.join(), ...(way.length ? { via: wayText(way) } : {}) })}`;
@@ -218,7 +222,7 @@ const look = async (root, context) => {
     const layer = query.get("layer"), asks = layer && unitOf(query.get("unit"));
     try {
       const trace = await post(runPath(run, "trace"), { image: asked(image), ...(asks ? { layer, unit: asks } : { layer: found.output, unit: [facts.classes.indexOf(found.prediction)] }) });
-      if (shown?.key !== `${run} ${key}`) return;
+      if (mine !== mounted) return;
       [way, now] = [wayOf(query.get("via")), trace];
       put(trouble);
       unit.show(trace, way);
@@ -226,7 +230,7 @@ const look = async (root, context) => {
       network.show(trace);
       if (performance.getEntriesByName("trace-asked").length) requestAnimationFrame(() => { performance.measure("trace", "trace-asked"); performance.clearMarks("trace-asked"); });
     } catch (error) {
-      put(trouble, failure(error));
+      if (mine === mounted) put(trouble, failure(error));
     }
   });
   const picker = h("div", { hidden: true });
@@ -269,6 +273,7 @@ export const routed = (route) => {
 };
 
 export const unmount = () => {
+  mounted += 1;
   for (const end of ends) end();
   ends = [];
   shown = null;

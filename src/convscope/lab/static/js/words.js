@@ -57,3 +57,8 @@ export const steps = (first, last = first) => (first === last ? `step ${count(la
 
 /** A rule's or setting's name as words. */
 export const words = (name) => name.replaceAll("_", " ");
+
+const SETTINGS = { lr: "learning rate", norm: "batch norm", init: "first weights", batch_size: "images a step", clip_norm: "gradients clipped at", one_cycle: "1cycle", model: "network" };
+
+/** A setting's name, or a choice's, as people call it. */
+export const setting = (name) => SETTINGS[name] ?? words(name);
