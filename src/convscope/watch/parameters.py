@@ -1,7 +1,7 @@
 """Gradients and updates of parameters: how large, and how large against the weights.
 
 Receives the layers' own parameters and is told when gradients are complete and when an optimiser steps; hands out the norm of all gradients and
-ParameterFigures for each layer and step. Gradient norms are exact. The update is measured on at most 2,048 neighbouring elements of each
+ParameterFigures for each layer and step. Gradient norms are exact. The update is measured on at most 1,024 neighbouring elements of each
 parameter, other ones every few steps. What it computes stays on the device until it is drained. It hooks nothing.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy
 import torch
@@ -21,7 +21,7 @@ from convscope.watch.buffers import ParameterFigures
 from convscope.watch.stats import STRIDE_OF_STARTS, dense
 
 Array = NDArray[numpy.float64]
-SAMPLE = 2048  # elements of a parameter whose update is looked at in one step
+SAMPLE = 1024  # elements of a parameter whose update is looked at in one step
 STAY = 16  # steps for which they are the same ones, so that the values after one step need not be copied again before the next
 UNSCALED = (
     -6
@@ -39,20 +39,6 @@ class _Step:
 
 
 _NOTHING = _Step()
-
-
-@dataclass(frozen=True, slots=True)
-class _Samples:
-    """Copies of some elements of each parameter: one row each, filled up with zeros, and views of what is used of the rows."""
-
-    values: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
-    rows: list[Tensor] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, sizes: Sequence[int], device: torch.device) -> _Samples:
-        """Room for so many elements of each parameter."""
-        values = torch.zeros(len(sizes), max(sizes), dtype=torch.float32, device=device)
-        return cls(values, [row[:size] for row, size in zip(values, sizes, strict=True)])
 
 
 class ParameterWatch:
@@ -73,8 +59,8 @@ class ParameterWatch:
         self._now = _Step()
         self._done: dict[int, _Step] = {}
         self._versions: list[int] = []  # of the gradients after the backward pass
-        self._before, self._after = _Samples(), _Samples()
-        self._views: list[Tensor] = []  # the elements that are looked at
+        self._before, self._after = Tensor(), Tensor()  # (parameters, elements looked at), filled up with zeros
+        self._views: list[Tensor] = []  # the elements that are looked at, and what fills up each row
         self._looked_at: tuple[int, list[int]] = (-1, [])  # which ones: number of the stay, and addresses of the parameters
         self._left: list[int] = []  # versions of the parameters when `_after` was copied
 
@@ -99,20 +85,26 @@ class ParameterWatch:
         if looked_at == self._looked_at and self._left == [parameter._version for parameter in self._parameters]:
             self._before, self._after = self._after, self._before
             return
+        width, device = int(min(self._counts.max(), SAMPLE)), self._parameters[0].device
         if looked_at[1] != self._looked_at[1]:
-            sizes = [int(min(count, SAMPLE)) for count in self._counts]
-            device = self._parameters[0].device
-            self._before, self._after = _Samples.of(sizes, device), _Samples.of(sizes, device)
-        self._looked_at, self._views = looked_at, [_part(dense(parameter), stay) for parameter in self._parameters]
-        torch._foreach_copy_(self._before.rows, self._views)
+            self._before, self._after = (torch.zeros(len(self._parameters), width, device=device) for _ in range(2))
+        self._looked_at, self._views = looked_at, []
+        for parameter in self._parameters:
+            part = _part(dense(parameter), stay)
+            self._views += [part, part.new_zeros(width - len(part))]
+        self._copy(self._before)
+
+    def _copy(self, target: Tensor) -> None:
+        """Copy what is looked at; one call for all is several times as fast as one for each."""
+        views = self._views if target.is_cpu else [view.to(target.device) for view in self._views]  # a network may lie on several devices
+        torch.cat(views, out=target.view(-1))
 
     def step_ended(self) -> None:
         """The optimiser has changed them; a second optimiser in the same step adds to the update."""
         if self._views:
-            before, after = self._before.values, self._after.values
-            torch._foreach_copy_(self._after.rows, self._views)
+            self._copy(self._after)
             self._left = [parameter._version for parameter in self._parameters]
-            self._now.moved = torch.linalg.vector_norm(torch.stack([before, after - before]), dim=2)
+            self._now.moved = torch.linalg.vector_norm(torch.stack([self._before, self._after - self._before]), dim=2)
 
     def close(self, row: int | None) -> None:
         """The step is over; keep what was measured under the number of its row, or forget it."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -82,6 +83,7 @@ class Recording:
         step: number of optimiser steps taken.
         epoch: gives the epochs done, where the owner of the loop knows it.
         notes: what could not be seen, in words.
+        thread: in which the loop runs; only there can the buffers be drained, as nobody fills them then.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class Recording:
         near_zero: float = NEAR_ZERO,
         first_step: int = 0,
     ) -> None:
-        self.step, self.epoch = first_step, _unknown
+        self.step, self.epoch, self.thread = first_step, _unknown, threading.get_ident()
         self._models, self._log, self._every = dict(models), log, every
         self._sink: Sink = Alone(log)
         self._layers, self.notes = watched_layers(models, wanted)
@@ -289,6 +291,7 @@ class Recording:
         self._end_step()
         if self._used == self._buffers.rows or time.monotonic() - self._drained_at > DRAIN_SECONDS:
             self.drain()
+        self.thread = threading.get_ident()
         self._now = _Step(self.step, self._used if self.step % self._every == 0 else None)
         if self._now.row is not None:
             self._buffers.begin(self._now.row, self.step)
@@ -318,6 +321,8 @@ class Recording:
             stepping = self._stepping or self._concerned(optimizer)  # a step that was running when watching began has only its end
             if not stepping or self._now is None:
                 return
+            if not self._now.groups:  # the step had begun when watching did
+                self._now.hyper, self._now.groups = hyper_parameters(optimizer), len(optimizer.param_groups)
             self._now.optimizers += 1
             if self._now.row is not None:
                 self._parameter_watch().step_ended()

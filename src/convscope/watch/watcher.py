@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -164,7 +165,7 @@ class Watcher:
         return pandas.DataFrame(rows)
 
     def _read_now(self) -> None:
-        if self._open:
+        if self._open and self._recording.thread == threading.get_ident():  # another thread sees what was drained last
             self._recording.drain()
 
     # ------------------------------------------------------------ figures
