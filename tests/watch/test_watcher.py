@@ -1,6 +1,7 @@
 """The Watcher around loops: what is recorded, under which names, at which steps."""
 
 import math
+import threading
 
 import pytest
 import torch
@@ -254,6 +255,25 @@ def test_reading_in_the_middle_and_observations_reach_the_log():
     assert len(watch.steps()) == 3
     assert isinstance(watch.log.observations()[0], Observation)
     assert watch.diagnose().verdict == "too_early"
+
+
+def test_another_thread_may_look_while_the_loop_runs():
+    model, seen, troubles = network(), [], []
+    with Watcher(model) as watch:
+        loop = threading.Thread(target=lambda: train(model, 150))
+        loop.start()
+        while loop.is_alive():
+            try:
+                seen.append(len(watch.steps()))
+                watch.layers()
+            except Exception as error:
+                troubles.append(error)
+        loop.join()
+    assert not troubles
+    assert not watch.notes
+    assert seen == sorted(seen)
+    assert [record.count for record in watch.layers()["3"]] == [30] * 150
+    assert all(record.gradient_norm is not None for record in watch.steps())
 
 
 def test_epochs_come_from_the_owner_of_the_loop():

@@ -143,6 +143,7 @@ class Recording:
         self._hooks.close()
         self._spy.__exit__()
         with self._careful("the end"):
+            self._forget_evaluation()
             self._end_step()
             self.drain()
         with self._careful("The end"):
