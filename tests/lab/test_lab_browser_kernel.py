@@ -21,7 +21,7 @@ pytestmark = pytest.mark.chromium
 @pytest.fixture(scope="module")
 def seven() -> Tensor:
     """The page's first image."""
-    return torch.from_numpy(read_mnist("t10k").images_NCHW[0]).float() / 255
+    return torch.tensor(read_mnist("t10k").images_NCHW[0]).float() / 255
 
 
 def output_of(page: Page, shape: str) -> None:
@@ -53,9 +53,9 @@ def test_a_typed_kernel_gives_what_conv2d_gives(chromium: Browser, lab: Served, 
     with lab_page(chromium, lab, "/kernel") as page:
         output_of(page, "1×26×26")
         type_kernel(page, kernel)
-        page.get_by_label("Bias").fill("-0.5")
-        page.get_by_label("Stride").fill("2")
-        page.get_by_label("Padding").fill("1")
+        page.get_by_role("spinbutton", name="Bias").fill("-0.5")
+        page.get_by_role("spinbutton", name="Stride").fill("2")
+        page.get_by_role("spinbutton", name="Padding").fill("1")
         output_of(page, "1×14×14")
         assert page.locator(".facts code").all_text_contents() == ["floor((28 + 2·1 − 1·(3 − 1) − 1) / 2) + 1 = 14"] * 2
         output = conv2d(seven[None], torch.tensor([[kernel]]), torch.tensor([-0.5]), stride=2, padding=1)[0]
@@ -71,8 +71,8 @@ def test_a_typed_kernel_gives_what_conv2d_gives(chromium: Browser, lab: Served, 
 def test_named_kernels_of_both_sizes_with_dilation(chromium: Browser, lab: Served, seven: Tensor) -> None:
     with lab_page(chromium, lab, "/kernel") as page:
         output_of(page, "1×26×26")
-        page.get_by_label("Kernel", exact=True).select_option("sobel_vertical")
-        page.get_by_label("Dilation").fill("2")
+        page.get_by_role("combobox", name="Kernel").select_option("sobel_vertical")
+        page.get_by_role("spinbutton", name="Dilation").fill("2")
         output_of(page, "1×24×24")
         sobel = torch.tensor([[[[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]]])
         check_place(page, conv2d(seven[None], sobel, dilation=2)[0], (0, 8, 12))
@@ -130,12 +130,12 @@ def test_what_is_no_number_is_marked_and_changes_nothing(chromium: Browser, lab:
         output_of(page, "1×26×26")
         cell.fill("2")
         expect(cell).to_have_attribute("aria-invalid", "false")
-        expect(page.get_by_label("Kernel", exact=True)).to_have_value("")  # the learner's own now
+        expect(page.get_by_role("combobox", name="Kernel")).to_have_value("")  # the learner's own now
 
 
 def test_a_kernel_that_does_not_fit_is_refused_in_words(chromium: Browser, lab: Served) -> None:
     with lab_page(chromium, lab, "/kernel?image=ready:dot", expected="status of 400") as page:
         output_of(page, "1×13×13")
         page.get_by_label("5×5").check()
-        page.get_by_label("Dilation").fill("4")
+        page.get_by_role("spinbutton", name="Dilation").fill("4")
         expect(page.get_by_role("alert").first).to_contain_text("it must fit")
