@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import numpy
@@ -17,7 +16,6 @@ from convscope.columns import LayerColumns, merged_ranks
 from convscope.records import LayerStats, Range, StepRecord
 from convscope.runlog import RunLog
 from convscope.watch import ranks
-from convscope.watch.bootstrap import SITE
 from convscope.watch.ranks import Mailbox, Part, Receiver, Sender
 
 SCRIPTS = Path(__file__).with_name("scripts")
