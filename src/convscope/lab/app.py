@@ -28,7 +28,7 @@ from convscope.lab.security import Guard
 
 MOST_STREAMS = 24  # runs followed at once; each page follows one
 READERS = 6  # files read at once
-WARM_AFTER = 1.5  # seconds after the first page, when it has been drawn: importing torch would hold it up
+WARM_AFTER = 0.3  # seconds after a page first asked for the state, when it has been drawn: importing torch would hold it up
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -39,9 +39,9 @@ def create_app(lab: Lab) -> ASGIApp:
     torch, readers = anyio.CapacityLimiter(1), anyio.CapacityLimiter(READERS)
     reading, computing = functools.partial(_threaded, limiter=readers), functools.partial(_threaded, limiter=torch)
     routes = [
-        Route("/", _warming(reading(api.index), api)),
+        Route("/", reading(api.index)),
         Route("/static/{path:path}", reading(api.file)),
-        Route("/api/state", reading(api.state)),
+        Route("/api/state", _warming(reading(api.state), api)),
         Route("/api/runs", reading(api.runs)),
         Route("/api/runs/{run}", reading(api.run)),
         Route("/api/runs/{run}/live", _live(api, readers)),
@@ -95,7 +95,7 @@ def _threaded(work: Callable[[Ask], Any], limiter: anyio.CapacityLimiter) -> End
 
 
 def _warming(endpoint: Endpoint, api: Api) -> Endpoint:
-    """The page's endpoint: after its first answer torch is imported, so that the first click finds it there."""
+    """The endpoint that a page asks first: a moment after it torch is imported, so that the first click finds it there."""
     timer = threading.Timer(WARM_AFTER, api.warm)
     timer.daemon = True  # ends with the lab, also in the middle of it
 
