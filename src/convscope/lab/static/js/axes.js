@@ -44,8 +44,13 @@ export const logTicks = (low, high) => {
   return all.filter((tick) => tick >= low * 0.9999 && tick <= high * 1.0001);
 };
 
-/** A short number for an axis. */
-export const tickText = (value) => (Math.abs(value) >= 10_000 ? `${chosen(value / 1000)}k` : Math.abs(value) < 1e-3 && value ? value.toExponential(0).replace("-", "−") : chosen(value));
+/** A short number for an axis: 20k, 3M, 2e9, 5e−5. */
+export const tickText = (value) => {
+  const size = Math.abs(value);
+  if (size >= 1e9 || (size && size < 1e-3)) return value.toExponential().replace("e+", "e").replace("-", "−");
+  if (size >= 1e6) return `${chosen(value / 1e6)}M`;
+  return size >= 1e4 ? `${chosen(value / 1e3)}k` : chosen(value);
+};
 
 /** Horizontal rules with their values at the left. `y` is from a value to pixels. */
 export const drawRules = (context, area, values, y) => {

@@ -1,7 +1,7 @@
 // The inside tab: an image, the network's answer, and every layer's activations and kernels as maps.
 import { get, runPath } from "./api.js";
-import { announce, choices, failure, h, notice, panel, put, waiting } from "./dom.js";
-import { imageFor, imageInWords, imageKey, insideOf, kernelsOf, latest, remember, runChoice } from "./looking.js";
+import { announce, button, choices, failure, h, notice, panel, put, waiting } from "./dom.js";
+import { imageFor, imageForAddress, imageInWords, insideOf, kernelsOf, latest, remember, runChoice } from "./looking.js";
 import { colourPicture, extent, GREY, mapGrid, SIGNED } from "./maps.js";
 import { imagePicker } from "./picker.js";
 import { colourBar } from "./shades.js";
@@ -10,6 +10,7 @@ import { count, figure, percent, plural } from "./words.js";
 /** What follows a sum within its layer, by the names of PyTorch's modules and functions. */
 const ACTIVATION = /^(ReLU6?|LeakyReLU|PReLU|RReLU|ELU|CELU|SELU|GELU|SiLU|Mish|Sigmoid|LogSigmoid|Tanh|Softplus|Softsign|Hardtanh|Hardswish|Hardsigmoid|relu_?|leaky_relu_?|gelu|silu_?|mish_?|sigmoid|tanh|elu_?|hardtanh_?|hardswish_?)$/i;
 const ANSWERS = 10; // bars at most
+const SETTLED = 400; // milliseconds after which a drawing counts as finished for now
 
 let ends = []; // what unmount has to end
 let shown = null; // {context, run, traceLink, update}
@@ -30,7 +31,8 @@ const answerPanel = () => {
         h("ul", { class: "bars", "aria-label": "Probability of each class" }, rows.map((row) =>
           h("li", { class: row.label === found.prediction ? "best" : "" }, h("span", { class: "of-bar" }, row.label),
             h("span", { class: "track", "aria-hidden": "true" }, h("span", { style: { width: `${100 * row.probability}%` } })), h("span", { class: "n" }, percent(row.probability, 1).replace("under", "<").replace("over", ">"))))),
-        h("p", { class: "hint" }, `For ${imageInWords(image)}. `, h("a", { href: shown.traceLink(found.output, [found.probabilities.findIndex((row) => row.label === found.prediction)]) }, "Trace this answer to its products")));
+        h("p", { class: "hint" }, `For ${imageInWords(image)}. `),
+        h("div", { class: "actions" }, button("Trace this answer to its products", () => shown.context.go(shown.traceLink(found.output, [found.probabilities.findIndex((row) => row.label === found.prediction)])))));
     },
   };
 };
@@ -194,22 +196,26 @@ const look = async (root, context) => {
   if (mine !== mounted) return;
   let { image, missing } = imageFor(run, route.query);
 
-  const traceLink = (layer, unit) => `${context.link("trace", run)}?${new URLSearchParams({ image: imageKey(image), layer, unit: unit.join() })}`;
+  const traceLink = (layer, unit) => `${context.link("trace", run)}?${new URLSearchParams({ image: imageForAddress(image), layer, unit: unit.join() })}`;
   const answer = answerPanel(), layers = layersPlace(run, facts.classes), trouble = h("div");
-  const input = h("div", { class: "hint" });
   shown = { context, run, traceLink };
-  const update = latest(async (next, { replace = true } = {}) => {
+  let settled = 0;
+  const update = latest(async (next, { addressed = true } = {}) => {
     try {
       const found = await insideOf(run, next);
       if (mine !== mounted) return;
       image = next;
       remember(run, next);
-      const here = `${context.link("inside", run)}?${new URLSearchParams({ image: imageKey(next) })}`;
-      if (replace && location.hash !== here) history.replaceState(null, "", here);
       put(trouble);
       answer.show(found, next);
       layers.show(found);
-      announce(`${found.prediction}, ${percent(found.confidence)}`);
+      clearTimeout(settled);
+      settled = setTimeout(() => { // while drawing, an answer comes with every movement; browsers refuse hundreds of addresses a minute
+        if (mine !== mounted) return;
+        announce(`${found.prediction}, ${percent(found.confidence)}`);
+        const here = `${context.link("inside", run)}?${new URLSearchParams({ image: imageForAddress(next) })}`;
+        if (addressed && location.hash !== here) history.replaceState(null, "", here);
+      }, SETTLED);
     } catch (error) {
       if (mine === mounted) put(trouble, failure(error));
     }
@@ -219,9 +225,9 @@ const look = async (root, context) => {
   put(root, head,
     missing && notice("The image that this address names was drawn or uploaded in another browser window.", "", "Choose or draw one here."),
     h("div", { class: "split inside" },
-      h("div", { class: "stack side" }, h("div", { class: "panel" }, said.element, picker, input), trouble, answer.element),
+      h("div", { class: "stack side" }, h("div", { class: "panel" }, said.element, picker), trouble, answer.element),
       layers.element));
-  await update(image, { replace: Boolean(route.query.get("image")) });
+  await update(image, { addressed: route.query.has("image") });
 };
 
 export const mount = async (root, context) => {

@@ -3,7 +3,7 @@ import { decoded, get, post, runPath } from "./api.js";
 import { failure, field, h, notice, panel, put, waiting } from "./dom.js";
 import { filterOf, kernelEditor, weightsOf } from "./kernel_editor.js";
 import { copySide, matrixView } from "./kernel_matrix.js";
-import { asked, imageKey, imageOf, latest } from "./looking.js";
+import { asked, imageForAddress, imageOf, latest } from "./looking.js";
 import { colourPicture, extent, GREY, mapGrid, SIGNED, unitInWords } from "./maps.js";
 import { imagePicker } from "./picker.js";
 import { colourBar } from "./shades.js";
@@ -19,7 +19,7 @@ let mounted = 0; // changes whenever the tab is entered or left: what was awaite
 
 // ---------------------------------------------------------------- the address
 
-const imageText = (image) => (image.name && !image.png ? `ready:${image.name}` : image.run ? `run:${image.run}:${image.valid}` : imageKey(image));
+const imageText = (image) => (image.name && !image.png ? `ready:${image.name}` : image.run ? `run:${image.run}:${image.valid}` : imageForAddress(image));
 const imageFrom = (text) => {
   if (text?.startsWith("ready:")) return { name: text.slice(6) };
   const own = /^run:(.+):(\d+)$/.exec(text ?? "");
@@ -230,7 +230,7 @@ const build = async (root, context) => {
   });
   ends.push(() => clearTimeout(later));
 
-  const editor = kernelEditor({ known: known.kernels, filters: state.filters, names: COLOURS, onChange: (_, filter) => {
+  const editor = kernelEditor({ known: known.kernels, filters: state.filters, colours: COLOURS, onChange: (_, filter) => {
     if (filter !== chosen) place = null;
     chosen = filter;
     update();
@@ -246,7 +246,7 @@ const build = async (root, context) => {
     editor.setChannels(channels);
     update();
   };
-  const picker = imagePicker({ run: facts ? run : null, classes: facts?.classes ?? [], shape: [1, 28, 28], named: known.images, chosen: state.image, onImage: use, plain: true });
+  const picker = imagePicker({ run: facts ? run : null, classes: facts?.classes ?? [], shape: [1, 28, 28], named: known.images, chosen: state.image, onImage: use });
   const steps = STEPS.map(([name, label, least, most]) => field(label, h("input", { type: "number", name, min: least, max: most, value: state[name], on: { input: (event) => {
     const value = Number(event.target.value), fit = event.target.value !== "" && Number.isInteger(value) && value >= least && value <= most;
     event.target.setAttribute("aria-invalid", String(!fit));

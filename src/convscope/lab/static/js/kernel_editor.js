@@ -26,15 +26,15 @@ export const weightsOf = (filters, channels) => filters.map(({ alike, kernels })
 /**
  * The editor.
  * @param {object} options
- *   known: [{name, title, kernel}]; filters: at the start; channels: how many the image has
+ *   known: [{name, title, kernel}]; filters: at the start, changed in place; colours: names of the channels of a colour image
  *   onChange(filters, chosen): after every change that makes sense
  * @returns {{element, setChannels, destroy}}
  */
-export const kernelEditor = ({ known, filters, names, onChange }) => {
+export const kernelEditor = ({ known, filters, colours, onChange }) => {
   let at = 0, channel = 0, channels = 1;
   const place = h("div", { class: "kernel-cells" }), tabs = h("div"), ways = h("div"), bias = h("input", { type: "number", step: "any", on: { input: () => typed(bias, (value) => { filters[at].bias = value; }) } });
   const current = () => (filters[at].alike ? filters[at].kernels[0] : filters[at].kernels[channel]);
-  const put1 = (kernel) => { filters[at].kernels[filters[at].alike ? 0 : channel] = kernel; };
+  const replace = (kernel) => { filters[at].kernels[filters[at].alike ? 0 : channel] = kernel; };
 
   const tint = () => {
     const kernel = current(), most = Math.max(...kernel.flat().map(Math.abs), 1e-9), shade = shader(SIGNED, { low: -most, high: most });
@@ -50,10 +50,10 @@ export const kernelEditor = ({ known, filters, names, onChange }) => {
     if (!fit) return;
     keep(value);
     tint();
-    named();
+    showName();
     onChange(filters, at);
   };
-  const named = () => { names1.value = known.find(({ kernel }) => same(kernel, current()))?.name ?? ""; };
+  const showName = () => { ready.value = known.find(({ kernel }) => same(kernel, current()))?.name ?? ""; };
   const cells = () => {
     const kernel = current();
     place.style.gridTemplateColumns = `repeat(${kernel.length}, minmax(0, 1fr))`;
@@ -64,10 +64,10 @@ export const kernelEditor = ({ known, filters, names, onChange }) => {
       return input;
     })));
     tint();
-    named();
+    showName();
     bias.value = filters[at].bias;
   };
-  place.addEventListener("keydown", (event) => { // the arrow keys go from cell to cell, up and down through the numbers with Alt
+  place.addEventListener("keydown", (event) => { // arrow keys go up and down from cell to cell, and with Alt change the number by 1
     const inputs = [...place.querySelectorAll("input")], index = inputs.indexOf(event.target), side = current().length;
     const step = { ArrowUp: -side, ArrowDown: side }[event.key];
     if (step === undefined || index < 0) return;
@@ -82,14 +82,14 @@ export const kernelEditor = ({ known, filters, names, onChange }) => {
     onChange(filters, at);
   };
   const change = (make) => () => {
-    put1(make(current()));
+    replace(make(current()));
     changed();
   };
-  const names1 = select([["", "your own"], ...known.map(({ name, title }) => [name, title ?? name])], "", { on: { change: () => {
-    const found = known.find(({ name }) => name === names1.value);
+  const ready = select([["", "your own"], ...known.map(({ name, title }) => [name, title ?? name])], "", { on: { change: () => {
+    const found = known.find(({ name }) => name === ready.value);
     if (!found) return;
     filters.forEach((filter) => { filter.kernels = filter.kernels.map((kernel) => (kernel.length === found.kernel.length ? kernel : sized(kernel, found.kernel.length))); });
-    put1(found.kernel.map((row) => [...row]));
+    replace(found.kernel.map((row) => [...row]));
     build();
     onChange(filters, at);
   } } });
@@ -119,13 +119,13 @@ export const kernelEditor = ({ known, filters, names, onChange }) => {
       channel = 0;
       build();
       onChange(filters, at);
-    }), channels > 1 && !alike && choices("Kernel for", Array.from({ length: channels }, (_, i) => [i, names[i] ?? String(i)]), channel, (value) => { channel = value; cells(); }));
+    }), channels > 1 && !alike && choices("Kernel for", Array.from({ length: channels }, (_, i) => [i, colours[i] ?? String(i)]), channel, (value) => { channel = value; cells(); }));
     const side = current().length;
     put(size, choices("Size", [[3, "3×3"], [5, "5×5"]], side, resize));
     cells();
   };
   const size = h("div");
-  const element = h("div", { class: "stack tight" }, h("div", { class: "actions" }, tabs), ways, field("Kernel", names1), place,
+  const element = h("div", { class: "stack tight" }, h("div", { class: "actions" }, tabs), ways, field("Kernel", ready), place,
     h("div", { class: "actions" }, button("Turn 90°", change(turned)), button("Negate", change(negated)), button("Clear", change((kernel) => kernel.map((row) => row.map(() => 0))))),
     h("div", { class: "fields" }, size, field("Bias", bias)));
   tabs.classList.add("actions");

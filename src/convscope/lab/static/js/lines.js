@@ -1,6 +1,7 @@
 // Lines over training steps, on a canvas: drawn in a millisecond, so that a run can redraw them at every frame.
 import { drawCursor, drawMarks, drawRules, drawSteps, logTicks, moved, nearest, plotArea, stepTicks, ticks } from "./axes.js";
 import { colour } from "./colours.js";
+import { button } from "./dom.js";
 import { canvasFigure } from "./figure.js";
 import { figure, steps as stepWords } from "./words.js";
 
@@ -8,7 +9,8 @@ import { figure, steps as stepWords } from "./words.js";
  * Lines over steps.
  * @param {object} options
  *   label, height: of the figure
- *   lines(): what to draw now, as [{name, x, y, tint, width = 2, dots = false, heard = true}]; y may hold null for gaps; x is sorted.
+ *   lines(): what to draw now, as [{name, x, y, tint, width = 2, dots = false, heard = true, bridge = false}]; y may hold null for gaps,
+ *     which `bridge` draws over; x is sorted.
  *     Pointing goes along the first line; `heard: false` keeps a line out of the tooltip.
  *   marks(): the findings, as [{step, severity, place}]
  *   shade(): the step from which the ground is tinted as a problem's, or null
@@ -46,7 +48,7 @@ export const lineChart = ({ label, height = 220, lines, marks = () => [], shade 
     return { area, x, y, first, last, valueTicks };
   };
 
-  const trace = (context, { x, y, tint, width = 2, dots = false }) => {
+  const trace = (context, { x, y, tint, width = 2, dots = false, bridge = false }) => {
     context.strokeStyle = context.fillStyle = colour(tint);
     context.lineWidth = width;
     context.lineJoin = "round";
@@ -56,7 +58,7 @@ export const lineChart = ({ label, height = 220, lines, marks = () => [], shade 
       const lost = y[i] === null || (logarithmic && y[i] <= 0);
       if (!lost) context[down ? "lineTo" : "moveTo"](frame.x(x[i]), frame.y(y[i]));
       if (!lost && !down && (i + 1 === x.length || y[i + 1] === null)) context.lineTo(frame.x(x[i]) + 0.5, frame.y(y[i])); // a single point between gaps
-      down = !lost;
+      down = !lost || (bridge && down);
     }
     context.stroke();
     if (!dots) return;
@@ -127,6 +129,28 @@ export const lineChart = ({ label, height = 220, lines, marks = () => [], shade 
       made.destroy();
     },
   });
+};
+
+const STEEP = 50; // a peak so many times the median hides everything else on a linear axis
+
+/** A switch between a linear and a logarithmic axis of a chart. `suit()` chooses by the values until somebody has chosen by hand. */
+export const logarithmicButton = (chart, values) => {
+  let byHand = false;
+  const set = (on) => {
+    if (element.getAttribute("aria-pressed") === String(on)) return;
+    element.setAttribute("aria-pressed", String(on));
+    chart.setLogarithmic(on);
+  };
+  const element = button("Logarithmic", () => {
+    byHand = true;
+    set(element.getAttribute("aria-pressed") !== "true");
+  }, { "aria-pressed": "false" });
+  const suit = () => {
+    if (byHand) return;
+    const held = values().filter((value) => value > 0).sort((one, other) => one - other);
+    set(held.length > 0 && held.at(-1) > STEEP * held[held.length >> 1]);
+  };
+  return { element, suit };
 };
 
 /** The mean over up to `reach` neighbours on either side, fewer near the ends, so that the line neither lags nor bends there; as on the run's page. */

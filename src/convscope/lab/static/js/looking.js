@@ -20,12 +20,15 @@ const digest = (text) => {
   return (hash >>> 0).toString(36);
 };
 
-const own = new Map(); // name -> image, where storage is forbidden or full
+const own = new Map(); // name -> image, of those that an address names; for browsers whose storage is forbidden or full
 
-/** The name of an image in an address: "valid:3", or "own:1x2y3z" for one that was drawn or uploaded here. */
-export const imageKey = (image) => {
-  if (image.valid !== undefined) return `valid:${image.valid}`;
-  const key = `own:${digest(image.png)}`;
+/** The name of an image: "valid:3", or "own:1x2y3z" for one that was drawn or uploaded here. */
+export const imageKey = (image) => (image.valid !== undefined ? `valid:${image.valid}` : `own:${digest(image.png)}`);
+
+/** The same for an address that is to be shown: an own image is kept, so that a reload finds it. */
+export const imageForAddress = (image) => {
+  const key = imageKey(image);
+  if (image.valid !== undefined || own.has(key)) return key;
   own.set(key, image);
   try {
     sessionStorage.setItem(STORED + key, JSON.stringify(image));
@@ -46,7 +49,7 @@ export const imageOf = (key) => {
   }
 };
 
-/** What a request says of an image. */
+/** An image as a request has it. */
 export const asked = (image) => (image.valid !== undefined ? { valid: image.valid } : { png: image.png });
 
 /** An image in words. */
@@ -86,9 +89,15 @@ export const kernelsOf = (run, layer) => kept(kernels, `${run} ${layer}`, async 
   return { ...found, array: decoded(found.kernels) };
 }, 64);
 
-/** Forgets what is known of a run, whose weights may have changed. */
-export const forget = (run) => {
-  for (const map of [answers, kernels]) for (const key of [...map.keys()]) if (key.startsWith(`${run} `)) map.delete(key);
+const weightsSeen = new Map(); // run -> what tells that its weights are others than before
+
+/** Forgets the answers of runs that have been trained further since. */
+const forgetOld = (rows) => {
+  for (const { run, state, steps, epochs_done: epochs } of rows) {
+    const stamp = `${state} ${steps} ${epochs}`;
+    if (weightsSeen.has(run) && weightsSeen.get(run) !== stamp) for (const map of [answers, kernels]) for (const key of [...map.keys()]) if (key.startsWith(`${run} `)) map.delete(key);
+    weightsSeen.set(run, stamp);
+  }
 };
 
 // ---------------------------------------------------------------- choosing a run
@@ -99,18 +108,23 @@ export const forget = (run) => {
  */
 export const runChoice = async (wanted, onChoose) => {
   const { runs } = await get("/api/runs");
+  forgetOld(runs);
   const fit = runs.filter((row) => row.can_inspect !== false);
   const found = fit.find((row) => row.run === wanted) ?? (wanted ? null : fit[0]);
   if (!found) {
-    const why = wanted && runs.some((row) => row.run === wanted) ? `The run ${wanted} has no weights of a network of images yet.` : wanted ? `There is no run ${wanted} here.` : "There is no trained network here yet.";
-    const other = fit.length ? runSelect(fit, null, onChoose) : null;
-    return { run: null, element: h("div", { class: "stack" }, notice(why, "", fit.length ? "Choose another run." : "Train one in the Train tab; it takes about a minute."), other) };
+    const known = runs.some((row) => row.run === wanted);
+    const why = !wanted ? "There is no trained network here yet." : known ? `The run ${wanted} has no weights of a network of images yet.` : `There is no run ${wanted} here.`;
+    const next = fit.length ? "Choose another run." : "Train one in the Train tab; it takes about a minute.";
+    return { run: null, element: h("div", { class: "stack" }, notice(why, "", next), fit.length > 0 && runSelect(fit, null, onChoose)) };
   }
   return { run: found.run, row: found, element: runSelect(fit, found.run, onChoose) };
 };
 
-const runSelect = (rows, chosen, onChoose) => field("Run", select([...(chosen ? [] : [["", "choose a run"]]), ...rows.map((row) => [row.run, row.accuracy === null || row.accuracy === undefined ? row.run : `${row.run} (${percent(row.accuracy, 1)})`])], chosen ?? "",
-  { on: { change: (event) => event.target.value && onChoose(event.target.value) } }));
+const runSelect = (rows, chosen, onChoose) => {
+  const named = rows.map(({ run, accuracy }) => [run, typeof accuracy === "number" ? `${run} (${percent(accuracy, 1)})` : run]);
+  const options = chosen ? named : [["", "choose a run"], ...named];
+  return field("Run", select(options, chosen ?? "", { on: { change: (event) => event.target.value && onChoose(event.target.value) } }));
+};
 
 /** Runs one thing at a time: a newer call replaces the one that waits, and answers that come too late are dropped. */
 export const latest = (work) => {

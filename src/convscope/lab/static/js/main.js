@@ -87,12 +87,13 @@ const routed = async () => {
   const route = routeOf(location.hash);
   context.route = route;
   if (module && shown === route.tab && module.routed) return module.routed(route);
-  const mine = (asked += 1);
+  const mine = (asked += 1), isFirst = shown === null;
   module?.unmount?.();
   module = null;
   shown = route.tab;
   mark(route.tab);
   put(root, waiting());
+  if (!isFirst) scrollTo({ top: 0, behavior: "instant" });
   try {
     const loaded = await import(`./${route.tab}.js`);
     if (mine !== asked) return; // another tab was chosen meanwhile
@@ -102,8 +103,11 @@ const routed = async () => {
   } catch (error) {
     if (mine !== asked) return;
     console.error(error);
+    module?.unmount?.();
+    module = null; // choosing the tab again tries again
     put(root, failure(error));
   }
+  if (mine === asked && !isFirst && document.activeElement === document.body) root.focus({ preventScroll: true }); // what had the focus has gone with its tab
 };
 
 // ---------------------------------------------------------------- the bar

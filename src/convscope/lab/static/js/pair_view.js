@@ -1,9 +1,9 @@
 // Two trainings side by side: what differs, their curves on one axis, and the values of the same layer left and right.
 import { makeCursor } from "./axes.js";
 import { alignBands, bandsFigure } from "./bands.js";
-import { button, choices, h, select, table } from "./dom.js";
+import { choices, h, select, table } from "./dom.js";
 import { SIGNS, WORDS } from "./findings.js";
-import { lineChart, reachOf, smoothed } from "./lines.js";
+import { lineChart, logarithmicButton, reachOf, smoothed } from "./lines.js";
 import { emptyLayer, extendLayer } from "./series.js";
 import { chosen, count, figure, percent, setting } from "./words.js";
 
@@ -47,11 +47,8 @@ export const pairView = (pair) => {
     ...both(({ name, steps: { step, first, loss: values } }, i) => ({ name, first, x: step, y: values, tint: SOFT[i], width: 1, heard: false })),
     ...both(({ name, steps: { step, first, loss: values } }, i) => ({ name, first, x: step, y: smoothed(values, reachOf(values.length)), tint: TINTS[i] })),
   ] }));
-  const logarithmic = button("Logarithmic", () => {
-    const on = logarithmic.getAttribute("aria-pressed") !== "true";
-    logarithmic.setAttribute("aria-pressed", String(on));
-    loss.setLogarithmic(on);
-  }, { "aria-pressed": "false" });
+  const logarithmic = logarithmicButton(loss, () => pair.sides.flatMap(({ steps }) => steps.loss));
+  logarithmic.suit();
   const legend = () => h("ul", { class: "legend" }, pair.sides.map(({ name }, i) => h("li", {}, h("span", { class: "swatch", style: { background: `var(${TINTS[i]})` } }), name)));
 
   const ofSteps = (title, key) => {
@@ -89,7 +86,7 @@ export const pairView = (pair) => {
     h("section", { class: "panel asked-pair" }, h("h2", {}, pair.question ?? pair.title), pair.explanation && h("p", {}, pair.explanation)),
     h("div", { class: "pair" }, pair.sides.map(headOf)),
     settingsOf(pair),
-    h("section", { class: "panel" }, h("div", { class: "chart-head" }, h("h3", {}, "Training loss"), logarithmic), loss.element, legend()),
+    h("section", { class: "panel" }, h("div", { class: "chart-head" }, h("h3", {}, "Training loss"), logarithmic.element), loss.element, legend()),
     shown !== null && h("section", {}, h("div", { class: "chart-head" }, h("h2", {}, "The same layer in both"), chooser()), h("div", { class: "pair" }, pictures)),
     h("div", { class: "small-charts" }, shown !== null && [ofLayer("Share of values near zero", "near_zero", () => [0, 1]), ofLayer("Spread", "std")], ofSteps("Learning rate", "lr"), ofSteps("Momentum", "momentum")));
   return { element, end: () => figures.forEach((one) => one.end()) };

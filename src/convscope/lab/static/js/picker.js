@@ -104,7 +104,8 @@ const uploaded = (shape, onChoose) => {
     file = given;
     try {
       const png = await pngOf(file, invert.checked);
-      put(said, h("p", { class: "hint" }, `${file.name} is cut to a square-cornered ${shape ? shape.slice(1).join("×") : "image"} by the same steps as the training images.`.replace("square-cornered ", "")));
+      const steps = shape ? `is fitted to ${shape.slice(1).join("×")} pixels by the same steps as the training images.` : "is used as it is.";
+      put(said, h("p", { class: "hint" }, `${file.name} ${steps}`));
       onChoose({ png, kind: "file", name: file.name });
     } catch (error) {
       put(said, failure(error));

@@ -21,8 +21,9 @@ export const mount = async (root, context) => {
   tab = { root, context, overview, map, place, list: [], next: null, one: null, end: null };
   map.addEventListener("keydown", alongTheMap);
   document.addEventListener("keydown", onKey);
+  const mine = tab;
   await refresh();
-  await open(wanted());
+  if (mine === tab) await open(wanted());
 };
 
 /** Another question was chosen. */
@@ -41,7 +42,7 @@ const stateOf = ({ answered, due }) => (!answered ? "new" : due ? "due" : "known
 
 const refresh = async () => {
   const mine = tab, answer = await get("/api/questions");
-  if (mine !== tab) return;
+  if (!mine || mine !== tab) return;
   tab.list = answer.questions;
   tab.next = answer.next ?? null;
   const met = tab.list.filter(({ answered }) => answered).length, due = tab.list.filter((one) => stateOf(one) === "due").length;
@@ -206,6 +207,7 @@ const makeQuestion = (asked) => {
 
 const goOn = async (from) => {
   await refresh().catch(() => {});
+  if (!tab) return;
   const { list, context, next } = tab;
   const at = list.findIndex(({ number }) => number === from);
   const later = [...list.slice(at + 1), ...list.slice(0, at)].find((one) => stateOf(one) !== "known");

@@ -7,7 +7,7 @@ import { percent, plural, when } from "./words.js";
 const STATES = { starting: "starting", running: "running", finished: "", stopped: "stopped", failed: "failed", broken: "cut off" };
 
 const row = (run, link, opened) => {
-  const facts = [run.data, run.accuracy !== null && run.accuracy !== undefined ? percent(run.accuracy) : null, run.epochs_done ? plural(run.epochs_done, "epoch") : null].filter(Boolean);
+  const facts = [run.data?.split(/[\\/]/).at(-1), run.accuracy !== null && run.accuracy !== undefined ? percent(run.accuracy) : null, run.epochs_done ? plural(run.epochs_done, "epoch") : null].filter(Boolean);
   const state = STATES[run.state] ?? run.state;
   return h("li", {}, h("a", { href: link("train", run.run), "aria-current": run.run === opened ? "true" : null },
     h("span", { class: "of-run" },

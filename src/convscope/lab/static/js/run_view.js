@@ -4,7 +4,7 @@ import { makeCursor } from "./axes.js";
 import { announce, button, failure, h, notice, put, putIfNew, showWhere, table } from "./dom.js";
 import { findingsView } from "./findings.js";
 import { layersView } from "./layers_view.js";
-import { lineChart, reachOf, smoothed } from "./lines.js";
+import { lineChart, logarithmicButton, reachOf, smoothed } from "./lines.js";
 import { follow } from "./live.js";
 import { belongs, makeSeries, marksOf } from "./series.js";
 import { chosen, count, duration, figure, percent, plural, setting, words } from "./words.js";
@@ -47,7 +47,7 @@ export const runView = (name, context, { onEnd, onResume, apply }) => {
   };
   const loss = lineChart({ label: `Loss of ${name} over the steps`, height: (width) => (width < 500 ? 240 : 320), lines: lossLines, marks: () => marksOf(findings()), shade: firstProblem, cursor });
   const small = (title, key, tint, more = {}) => {
-    const chart = lineChart({ label: `${title} of ${name} over the steps`, height: 190, cursor, lines: () => [{ name: title.toLowerCase(), first: run.steps.first, x: run.steps.step, y: run.steps[key], tint, width: 1.6 }], ...more });
+    const chart = lineChart({ label: `${title} of ${name} over the steps`, height: 190, cursor, lines: () => [{ name: title.toLowerCase(), first: run.steps.first, x: run.steps.step, y: run.steps[key], tint, width: 1.6, bridge: true }], ...more });
     const place = h("section", { class: "panel", "aria-label": title }, h("div", { class: "chart-head" }, h("h3", {}, title)), chart.element);
     return { key, title, chart, place };
   };
@@ -55,14 +55,10 @@ export const runView = (name, context, { onEnd, onResume, apply }) => {
   others[2].chart.setLogarithmic(true);
   const layers = layersView({ run, cursor, findings });
 
-  const logarithmic = button("Logarithmic", () => {
-    const on = logarithmic.getAttribute("aria-pressed") !== "true";
-    logarithmic.setAttribute("aria-pressed", String(on));
-    loss.setLogarithmic(on);
-  }, { "aria-pressed": "false" });
+  const logarithmic = logarithmicButton(loss, () => run.steps.loss);
   const legend = h("ul", { class: "legend" }, [["Training loss", "--series-1-soft"], ["smoothed", "--series-1"], ["Validation loss", "--series-2"]].map(([text, tint]) =>
     h("li", {}, h("span", { class: "swatch", style: { background: `var(${tint})` } }), text)));
-  const lossPanel = h("section", { class: "panel", "aria-label": "Loss" }, h("div", { class: "chart-head" }, h("h3", {}, "Loss"), logarithmic), loss.element, legend);
+  const lossPanel = h("section", { class: "panel", "aria-label": "Loss" }, h("div", { class: "chart-head" }, h("h3", {}, "Loss"), logarithmic.element), loss.element, legend);
   const epochs = h("div");
   const waitingFor = h("p", { class: "muted" }, "The first step has not been taken yet: data is being read, and the learning rate looked for.");
   const constants = h("p", { class: "muted", hidden: true });
@@ -167,6 +163,7 @@ export const runView = (name, context, { onEnd, onResume, apply }) => {
     if (fresh.has("results")) drawEpochs();
     if (has) {
       drawOthers();
+      logarithmic.suit();
       loss.redraw();
       layers.update();
     }
@@ -188,12 +185,14 @@ export const runView = (name, context, { onEnd, onResume, apply }) => {
   const load = async () => {
     try {
       detail = await get(runPath(name));
+      if (ended) return;
       put(actions,
         detail.can_inspect && h("a", { class: "button", href: context.link("inside", name) }, "Look inside"),
         h("a", { class: "button", href: context.link("compare", "runs", name) }, "Compare"),
         ["stopped", "broken"].includes(detail.state) && detail.command === "train" && button("Go on", goOn, { class: "primary" }),
         stop);
     } catch (error) {
+      if (ended) return;
       if (error.status === 404) {
         stream.close();
         connection = "ended";

@@ -3,7 +3,7 @@
 // The address holds the run, the image, the layer and unit, and the way that led there, so that a reload or a link shows the same.
 import { get, post, postForFile, runPath, saveFile } from "./api.js";
 import { announce, button, failure, field, h, mayMove, notice, panel, put, waiting } from "./dom.js";
-import { asked, imageFor, imageInWords, imageKey, insideOf, latest, remember, runChoice } from "./looking.js";
+import { asked, imageFor, imageForAddress, imageInWords, imageKey, insideOf, latest, remember, runChoice } from "./looking.js";
 import { colourPicture, extent, GREY, mapGrid, SIGNED, unitInWords } from "./maps.js";
 import { imagePicker } from "./picker.js";
 import { sumOf, unitName } from "./trace_sum.js";
@@ -200,7 +200,7 @@ const look = async (root, context) => {
   if (!said.run) return put(root, head, said.element);
   const run = said.run;
   context.chooseRun(run);
-  const { image, missing } = imageFor(run, route.query), key = imageKey(image);
+  const { image, missing } = imageFor(run, route.query), key = imageForAddress(image);
   const [facts, found] = await Promise.all([get(runPath(run)), insideOf(run, image)]);
   if (mine !== mounted) return;
   remember(run, image);
@@ -244,7 +244,7 @@ const look = async (root, context) => {
     }) }), ready);
   }, { "aria-expanded": "false" });
   const ready = h("div", { class: "actions" });
-  actions.other = (next) => context.go(`${context.link("trace", run)}?${new URLSearchParams({ image: imageKey(next), ...(now ? { layer: now.layer, unit: now.unit.join() } : {}) })}`);
+  actions.other = (next) => context.go(`${context.link("trace", run)}?${new URLSearchParams({ image: imageForAddress(next), ...(now ? { layer: now.layer, unit: now.unit.join() } : {}) })}`);
   shown = { run, key: `${run} ${key}`, context, show };
   put(root, head, missing && notice("The image that this address names was drawn or uploaded in another browser window.", "", "Choose or draw one here."), trouble,
     h("div", { class: "tracing" },

@@ -7,10 +7,12 @@ import { runView } from "./run_view.js";
 const LIST_EVERY = 5_000; // milliseconds
 const NARROW = matchMedia("(max-width: 60rem)");
 
-let view = null, timer = 0, endState = null, parts = null;
+let view = null, timer = 0, endState = null, parts = null, mounted = 0;
 
 export const mount = async (root, context) => {
+  const mine = (mounted += 1), gone = () => mine !== mounted; // another tab may be chosen while this one waits for the server
   const state = context.state ?? (await context.refresh());
+  if (gone()) return;
   const form = runForm(state, (run) => {
     context.refresh().catch(() => {});
     context.go(context.link("train", run));
@@ -47,11 +49,12 @@ export const mount = async (root, context) => {
   const opened = () => context.route.parts[0] ?? null;
   const tick = async () => {
     if (!document.hidden) await list.refresh(opened());
-    timer = setTimeout(tick, LIST_EVERY);
+    if (!gone()) timer = setTimeout(tick, LIST_EVERY);
   };
   parts = { open, opened, list, root };
   endState = context.onState(form.update);
   await list.refresh(opened());
+  if (gone()) return;
   timer = setTimeout(tick, LIST_EVERY);
   const first = opened() ?? context.state.training ?? list.runs()[0]?.run ?? null;
   if (first !== null && opened() === null) context.go(context.link("train", first), { replace: true });
@@ -67,6 +70,7 @@ export const routed = (route) => {
 };
 
 export const unmount = () => {
+  mounted += 1;
   view?.end();
   view = null;
   clearTimeout(timer);
