@@ -77,7 +77,7 @@ def lab(folder: Path) -> Iterator[str]:
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     try:
         assert process.stderr
-        found = re.search(r"http://localhost:\d+", process.stderr.readline())
+        found = re.search(r"http://[a-z0-9.]+:\d+", process.stderr.readline())
         assert found
         yield found[0]
     finally:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +19,7 @@ from lab_served import Served
 
 from convscope.errors import UsageError
 from convscope.lab.server import _listen, _place
+from convscope.rundir import this_process
 
 
 def test_help_needs_no_torch_and_neither_does_the_first_page(lab_runs: Path):
@@ -54,8 +57,9 @@ def test_it_listens_on_this_machine_only(lab: Served):
             continue
         with pytest.raises((ConnectionRefusedError, TimeoutError)):
             socket.create_connection((address, lab.port), timeout=2)
-    with urllib.request.urlopen(f"http://127.0.0.1:{lab.port}/api/state", timeout=30) as answer:
-        assert answer.status == 200
+    for own in ("127.0.0.1", "localhost", *(["[::1]"] if lab.url.startswith("http://localhost") else [])):
+        with urllib.request.urlopen(f"http://{own}:{lab.port}/api/state", timeout=30) as answer:
+            assert answer.status == 200
 
 
 def test_it_is_ready_soon_after_a_page_asked_for_the_state(lab: Served):
@@ -84,12 +88,18 @@ def test_what_can_be_opened(lab_runs: Path, tmp_path: Path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_ctrl_c_ends_it_without_a_word(lab_runs: Path):
-    command = [sys.executable, "-m", "convscope", "lab", str(lab_runs), "--no-browser", "--port", "0"]
+def test_ctrl_c_ends_it_and_its_streams_at_once(lab_runs: Path, tmp_path: Path):
+    folder = tmp_path / "runs"
+    shutil.copytree(lab_runs / "tiny", folder / "one")
+    config = json.loads((folder / "one" / "config.json").read_text())
+    (folder / "one" / "config.json").write_text(json.dumps({**config, "status": "running", "process": this_process()}))
+    command = [sys.executable, "-m", "convscope", "lab", str(folder), "--no-browser", "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
     assert process.stderr
-    assert process.stderr.readline().startswith("The lab is at http://localhost:")
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) in (0, 130)
-    assert process.stderr.read() in ("", "convscope: Interrupted.\n")
+    url = re.search(r"http://[a-z0-9.]+:\d+", process.stderr.readline())
+    assert url
+    with urllib.request.urlopen(f"{url[0]}/api/runs/one/live", timeout=60) as stream:  # this very process stands for the training
+        assert stream.readline() == b"event: state\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+    assert process.stderr.read() == f"one goes on training; convscope lab {folder / 'one'} follows it and can stop it.\n"

@@ -86,7 +86,7 @@ def served(folder: Path, digits: Path, *words: str) -> Iterator[Served]:
     try:
         assert process.stderr
         line = process.stderr.readline()
-        found = re.search(r"http://localhost:\d+", line)
+        found = re.search(r"http://(localhost|127\.0\.0\.1):\d+", line)
         assert found, line + process.stderr.read()
         yield Served(found[0], "tiny", folder, digits, process)
     finally:

@@ -34,12 +34,14 @@ class Lab:
         runs: the folder of runs.
         opened: the run that was named on the command line, or None.
         port: where it listens; token: of the session.
+        ending: set when the lab ends, so that streams do.
     """
 
     runs: RunsFolder
     opened: str | None
     port: int
     token: str
+    ending: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ def _live(api: Api, readers: anyio.CapacityLimiter) -> Endpoint:
             yield live.encoded("busy", {"message": f"{MOST_STREAMS} pages follow runs already. Close some."})
             return
         try:
-            async for part in live.events(follower, readers):
+            async for part in live.events(follower, readers, api.lab.ending):
                 yield part
         finally:
             streams.release_on_behalf_of(follower)

@@ -7,6 +7,7 @@ closed again, so that the training process can fold the log into one file at its
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -103,10 +104,10 @@ def progress(config: dict[str, Any], state: State, newest: StepRecord | None) ->
     }
 
 
-async def events(follower: Follower, limiter: anyio.CapacityLimiter) -> AsyncIterator[bytes]:
-    """The stream's bytes, until the run has ended."""
+async def events(follower: Follower, limiter: anyio.CapacityLimiter, ending: threading.Event) -> AsyncIterator[bytes]:
+    """The stream's bytes, until the run has ended, or the lab ends."""
     quiet_since = time.monotonic()
-    while True:
+    while not ending.is_set():
         try:
             news, going = await anyio.to_thread.run_sync(follower.look, limiter=limiter)
         except ConvscopeError as error:
