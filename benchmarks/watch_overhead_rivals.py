@@ -78,14 +78,16 @@ def trainpulse(model: nn.Module, _: Optimizer, __: int) -> Iterator[AfterStep]:
             hook.remove()
 
 
-def measure_all(pairs: int) -> dict[str, Any]:
+def measure_all(pairs: int, only: str) -> dict[str, Any]:
     """Every rival on net B and on ResNet-18; one that raises is told with its error."""
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", min(2, os.cpu_count() or 1))))
     rows = []
     for watch in (fastai, torchmortem, gradsnitch, trainpulse):
         label = "fastai ActivationStats(with_hist=True)" if watch is fastai else watch.__name__
         for net, make, shape in (("net B", net_b, DIGITS), ("ResNet-18 on 64x64", resnet18, PHOTOS)):
             case = Case(f"{net}, {label}", make, shape, watch)
+            if only not in case.name:
+                continue
             try:
                 rows.append(measure(case, pairs))
             except RuntimeError as error:  # module backward hooks and in-place activations exclude each other
@@ -120,11 +122,12 @@ def put_behind(rows: list[dict[str, Any]], others: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=24)
+    parser.add_argument("--only", default="", help="part of a row's name: measure those rows only")
     parser.add_argument("--python", type=Path, help="interpreter of an environment that has the rivals; made and deleted when left out")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        arguments.measure.write_text(json.dumps(measure_all(arguments.pairs)), encoding="utf-8")
+        arguments.measure.write_text(json.dumps(measure_all(arguments.pairs, arguments.only)), encoding="utf-8")
         return
     from common import facts
 
@@ -132,7 +135,9 @@ def main() -> None:
         python = arguments.python or make_environment(Path(folder, "environment"))
         found = Path(folder, "rows.json")
         busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # others on the machine make any number here doubtful
-        subprocess.run([str(python), __file__, "--measure", str(found), "--pairs", str(arguments.pairs)], check=True)
+        subprocess.run(
+            [str(python), __file__, "--measure", str(found), "--pairs", str(arguments.pairs), "--only", arguments.only], check=True
+        )
         result = json.loads(found.read_text(encoding="utf-8"))
     put_behind(
         result["rows"], {"facts": facts(), "versions": result["versions"], "threads": result["threads"], "load_average_before": busy}
