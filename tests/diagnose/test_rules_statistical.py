@@ -10,6 +10,7 @@ from hand_made import (
     CHANNEL,
     FIT,
     IDENTITY,
+    LABELS,
     NETWORK,
     OPTIMIZER,
     STEPS,
@@ -74,7 +75,7 @@ def test_vanishing_gradients() -> None:
     ]
     finding = found(judged(losses=flat(), rows=rows), "vanishing_signal")
     assert finding.message == (
-        "The first layer's gradient (what tells it how to change) is 1000000 times weaker than the last layer's, so the first layers hardly learn."
+        "The first layer's gradient (what tells it how to change) is 1 million times weaker than the last layer's, so the first layers hardly learn."
     )
     assert "vanishing_signal" not in said(judged(rows=rows))
 
@@ -135,7 +136,7 @@ def test_saturated_tanh() -> None:
     assert finding.message == (
         "100 % of what enters layer 0.act lies beyond ±2, where its curve is flat, so those units hardly react and hardly learn."
     )
-    assert said(judged(rows=rows)) == []
+    assert said(judged(rows=rows, losses=[2.3 * math.exp(-step / 40) for step in range(STEPS)])) == []
 
 
 def drawn(rms: float) -> list[Observation]:
@@ -306,3 +307,59 @@ def test_batch_norm_over_too_few_values() -> None:
 def test_batches_that_repeat() -> None:
     finding = found(judged(seen("identity", 250, **{**IDENTITY, "duplicates": 0.75})), "data_order_or_leak")
     assert finding.message == "The same images come again at once (75 % of them), as when loading processes share one random seed."
+
+
+def test_batch_norm_over_two_images() -> None:
+    few = seen("batch_norm", 100, "1.bn", **BATCH_NORM)
+    finding = found(judged(few, *loss_inputs(rows=2), losses=flat()), "batchnorm_unreliable")
+    assert finding.step == 0
+    assert finding.message == (
+        "Batch normalisation averages over only 2 images per step, so what it subtracts jumps from step to step and differs from what it uses for new "
+        "images."
+    )
+    assert said(judged(few, *loss_inputs(rows=2))) == []
+
+
+def test_no_gradient_passes_a_layer() -> None:
+    rows = [
+        layer(f"{at}.conv", step, gradient_rms=0.0 if at < 2 and step > 30 else 1e-3, positive_samples=0)
+        for step in range(STEPS)
+        for at in range(4)
+    ]
+    finding = found(judged(losses=flat(), rows=rows), "dead_units")
+    assert (finding.where, finding.step) == ("2.conv", 31)
+    assert finding.message == (
+        "No gradient (what tells a layer how to change) passes layer 2.conv any more: the 2 layers before it stand still, because what they hand on is "
+        "cut to zero for every image."
+    )
+    assert said(judged(rows=rows)) == []
+
+
+def test_new_images_that_are_easier_than_training_images_hint_at_wrong_labels() -> None:
+    fits = [seen("fit", step, **{**FIT, "samples": 300, "accuracy": 0.4, "wrong": 180, "second_choice": 0.22}) for step in (140, 200, 280)]
+    looks = [seen("validation", step, **{**VALIDATION, "accuracy": 0.7}) for step in (150, 290)]
+    slow = [2.3 - step / 400 for step in range(STEPS)]
+    assert said(judged(*fits, *looks, losses=slow)) == ["label_noise"]
+    equal = [seen("validation", step, **{**VALIDATION, "accuracy": 0.42}) for step in (150, 290)]
+    assert said(judged(*fits, *equal, losses=slow)) == []
+    dropout = seen("network", **{**NETWORK, "dropouts": 1, "dropout": 0.3})
+    assert said(judged(*fits, *looks, dropout, losses=slow)) == []
+
+
+def test_steps_that_throw_an_ordinary_start_far_off() -> None:
+    losses = [2.3, 5.0, 20.0] + [max(1.96, 16 - step / 6) for step in range(297)]
+    assert said(judged(losses=losses, rows=layers(update_ratio=0.05))) == ["lr_too_high"]
+
+
+def test_a_fresh_head_on_a_trained_body_may_begin_far_off() -> None:
+    body = seen("network", **{**NETWORK, "trainable": 3000, "frozen_fresh": 0.0})
+    losses = [9.0, 8.0, *falling()[2:]]
+    assert said(judged(body, losses=losses)) == []
+    assert said(judged(losses=losses)) == ["bad_initial_scale"]
+
+
+def test_many_images_are_a_fair_budget_too() -> None:
+    labels = seen("labels", 90, **{**LABELS, "batches": 100, "batch_size": 256.0})
+    findings = judged(labels, losses=flat(100), rows=layers(100, update_ratio=1e-5))
+    assert said(findings) == ["lr_too_low"]
+    assert said(judged(losses=flat(100), rows=layers(100, update_ratio=1e-5))) == []

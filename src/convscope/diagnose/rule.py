@@ -72,4 +72,8 @@ def short(value: float) -> str:
         >>> short(0.00012345), short(2.3026), short(12345.6)
         ('0.000123', '2.3', '12346')
     """
+    if abs(value) >= 1e9:
+        return f"{value:.2g}"
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:.3g} million"
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"

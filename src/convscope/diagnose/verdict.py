@@ -113,7 +113,7 @@ def _ask(view: RunView, ignored: tuple[str, ...], *, alone: bool, early: bool) -
         elif (why := _lacking(rule, looked_at)) and rule.name != "update_no_op":  # an optimiser that never steps leaves nothing else to see
             lacking[rule.name] = why
         elif (rule.exact or not early) and (finding := rule.check(looked_at)) is not None:
-            findings.append(finding)
+            findings.append(dataclasses.replace(finding, evidence=tuple(item for item in finding.evidence if item.value is not None)))
     return findings, lacking
 
 

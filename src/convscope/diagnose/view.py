@@ -46,6 +46,8 @@ BLOWN_UP = Threshold(10, "times the first loss and guessing", "chosen: steps thr
 POOR = Threshold(
     0.5, "of the loss of guessing", "chosen: a classifier that has halved the loss of guessing has learned its task", share=True
 )
+MANY_IMAGES = 10_000  # more than an epoch of most small data sets
+HOPELESS = 2.0  # times the loss of guessing: a fall from far above it is no learning yet
 ENOUGH_IMAGES = 256  # an accuracy over so many is known to +-0.03 (one standard deviation)
 LOSS_UNIT = 3.0  # a loss that differs by more from plain cross-entropy is summed or scaled; less may be label smoothing or class weights
 LEAST_DROP = 0.005  # of the loss: less than this from one third of the run to the next is standing still
@@ -149,6 +151,12 @@ class RunView:
         return tuple((s.first_step, s.loss.mean) for s in self.steps if math.isfinite(s.loss.mean))
 
     @cached_property
+    def images_seen(self) -> float:
+        """Training images whose labels were seen by the loss; 0 when none were."""
+        labels = self.last("labels")
+        return number(labels, "batches", 0) * number(labels, "batch_size", 0) if labels is not None else 0.0
+
+    @cached_property
     def training_accuracy(self) -> float:
         """Share of the newest few hundred training images that were answered rightly before their step; NaN when unknown."""
         samples = right = 0.0
@@ -212,7 +220,8 @@ class RunView:
     @cached_property
     def loss_unit(self) -> float:
         """What the loop's loss is for one nat per image: 1 for a mean, the batch size for a sum; 1 where it differs little."""
-        ratios = [number(o, "loss") / number(o, "plain_loss") for o in self.seen("loss_input") if number(o, "plain_loss", 0) > 0.05]
+        known = [o for o in self.seen("loss_input") if number(o, "plain_loss", 0) > 0.05][:START_STEPS]  # later, class weights would tell
+        ratios = [number(o, "loss") / number(o, "plain_loss") for o in known]
         ratio = statistics.median(ratios) if ratios else 1.0
         return ratio if math.isfinite(ratio) and (ratio > LOSS_UNIT or 0 < ratio < 1 / LOSS_UNIT) else 1.0
 
@@ -238,7 +247,10 @@ class RunView:
         if not fair and not self.warming_up:  # an epoch is a fair budget too, when it has steps enough to average
             validated = len(self.seen("validation")) >= 2
             fair = (self.step_count >= SHORT_EPOCH and self.steps[-1].epoch >= 1) or (self.step_count >= 2 * SHORT_EPOCH and validated)
-        blown_up = max(losses) > self.limit(BLOWN_UP) * max(losses[0], guessing)  # and on its way back, which is no learning
+        if not fair and not self.warming_up:  # so are many images
+            fair = self.step_count >= SHORT_EPOCH and self.images_seen >= MANY_IMAGES
+        hopeless = self.guessing is not None and now > HOPELESS * guessing
+        blown_up = hopeless or max(losses) > self.limit(BLOWN_UP) * max(losses[0], guessing)  # and on its way back, which is no learning
         stuck = fair and now >= (1 - self.limit(NOT_LEARNED)) * guessing and (blown_up or not self.falling)
         diverged = blown or now > self.limit(DIVERGED) * max(start, guessing)
         return Outcome(

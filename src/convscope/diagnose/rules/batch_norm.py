@@ -5,6 +5,8 @@ Receives a RunView, returns a Finding or None. Running averages that lag do no h
 
 from __future__ import annotations
 
+import math
+
 from convscope.diagnose.rule import Rule, ev, percent, short
 from convscope.diagnose.view import RunView, Threshold, number
 from convscope.records import Finding, Fix, Observation, Severity
@@ -15,12 +17,21 @@ MEAN_GAP = Threshold(1, "standard deviations", "diagnoses.md, row 9")
 VARIANCE_RATIO = Threshold(4, "", "diagnoses.md, row 9")
 GREATEST_MOMENTUM = Threshold(0.5, "of the new batch", "diagnoses.md, row 9", share=True)
 WORSE = Threshold(0.1, "of the images", "chosen: three standard deviations of an accuracy over a few hundred images")
+FEW_IMAGES = Threshold(3, "images", "chosen: an average over so few differs by half a standard deviation and more")
 RIPE = 50  # steps before which running averages are young in every run
 
 
 def batchnorm_unreliable(view: RunView) -> Finding | None:
     """Batch statistics over a handful of values, or running averages that make validation much worse than training."""
     layers, worse = view.newest("batch_norm"), view.generalisation_gap > view.limit(WORSE)
+    images = min((number(o, "rows") for o in view.seen("loss_input") if o.numbers.get("training") is True), default=math.nan)
+    if layers and images <= view.limit(FEW_IMAGES) and (view.outcome.bad or view.outcome.poor or worse):
+        message = (
+            f"Batch normalisation averages over only {images:.0f} images per step, so what it subtracts jumps from step to step and differs from what it "
+            "uses for new images."
+        )
+        fix = Fix("Use more images per step (32 or so), or GroupNorm, which does not depend on the batch.", {"batch_size": 32})
+        return _finding(layers[0], "problem", message, fix, view, step=0)
     few = [o for o in layers if number(o, "values", 1e9) < view.limit(FEW_VALUES)]
     if few:
         severity: Severity = "problem" if view.outcome.bad or view.outcome.poor or worse else "warning"
@@ -29,7 +40,7 @@ def batchnorm_unreliable(view: RunView) -> Finding | None:
             "mostly adds noise."
         )
         fix = Fix("Use more images per step, or GroupNorm, which does not depend on the batch.", {"batch_size": 32})
-        return _finding(few[0], severity, message, fix, view)
+        return _finding(few[0], severity, message, fix, view, step=0)
     if not worse:
         return None
     old = [o for o in layers if _starting_share(o) > view.limit(OLD_SHARE) and o.step >= RIPE]
@@ -75,7 +86,7 @@ def _far(view: RunView, newest: Observation) -> bool:
     return len(far) == 2 and all(far)
 
 
-def _finding(o: Observation, severity: Severity, message: str, fix: Fix, view: RunView) -> Finding:
+def _finding(o: Observation, severity: Severity, message: str, fix: Fix, view: RunView, step: int | None = None) -> Finding:
     evidence = (
         ev("values per channel", number(o, "values")),
         ev("momentum", number(o, "momentum")),
@@ -83,7 +94,16 @@ def _finding(o: Observation, severity: Severity, message: str, fix: Fix, view: R
         ev("ratio of variances", number(o, "variance_ratio")),
         ev("training accuracy minus validation accuracy", view.generalisation_gap),
     )
-    return Finding("batchnorm_unreliable", severity, o.subject, o.step, message, fix, evidence, "TheDeepChecker; pytorch issue 5406")
+    return Finding(
+        "batchnorm_unreliable",
+        severity,
+        o.subject,
+        o.step if step is None else step,
+        message,
+        fix,
+        evidence,
+        "TheDeepChecker; pytorch issue 5406",
+    )
 
 
 RULES = (Rule("batchnorm_unreliable", batchnorm_unreliable, False, ("batch_norm",)),)

@@ -16,6 +16,7 @@ RISE = Threshold(1.1, "times its minimum", "SageMaker Overfit; diagnoses.md, row
 STEEP_RISE = Threshold(1.5, "times its minimum", "chosen: well beyond what a converged run drifts")
 EVALUATIONS = Threshold(3, "evaluations", "diagnoses.md, row 24")
 ACCURACY_GAP = Threshold(0.1, "of the images", "chosen: a tenth of the images right only when learned by heart")
+BY_HEART = 0.95  # of the training images right
 HEAVY_DROPOUT = Threshold(0.8, "of the activations", "diagnoses.md, row 24", share=True)
 DECAY_SHARE = Threshold(1.0, "times the gradient", "diagnoses.md, row 24: the decay pulls harder than the images")
 LOPSIDED = Threshold(0.8, "of the training labels", "chosen: beyond it a class with fair competition would be rare", share=True)
@@ -36,10 +37,14 @@ def overfitting(view: RunView) -> Finding | None:
     risen = [loss for loss in losses[best + 1 :] if loss > view.limit(RISE) * losses[best]]
     trained, validated = view.training_accuracy, number(evaluations[-1], "accuracy")
     gap = trained - validated
-    if len(risen) < view.limit(EVALUATIONS) or losses[-1] < view.limit(RISE) * losses[best] or not gap > 0:
+    rises = len(risen) >= view.limit(EVALUATIONS) and losses[-1] >= view.limit(RISE) * losses[best]
+    by_heart = trained > BY_HEART and all(
+        trained - number(o, "accuracy") > 2 * view.limit(ACCURACY_GAP) for o in evaluations[-int(view.limit(EVALUATIONS)) :]
+    )
+    if not (rises or by_heart) or not gap > 0:
         return None
     severe = losses[-1] > view.limit(STEEP_RISE) * losses[best] and gap > view.limit(ACCURACY_GAP)
-    severity: Severity = "warning" if severe else "note"
+    severity: Severity = "warning" if severe or by_heart else "note"
     if severe and gap > 2 * view.limit(ACCURACY_GAP):
         severity = "problem"
     return Finding(
@@ -48,7 +53,7 @@ def overfitting(view: RunView) -> Finding | None:
         "",
         evaluations[best].step,
         f"Since step {evaluations[best].step} the network learns the training images by heart: {percent(trained)} of them are right, of "
-        f"new images {percent(validated)}, and the loss on new images rises.",
+        f"new images {percent(validated)}{', and the loss on new images rises' if rises else ''}.",
         Fix(
             "Use more images or augmentation (random flips and crops), or stop at the best evaluation.",
             {"augment": True, "weight_decay": 0.01},

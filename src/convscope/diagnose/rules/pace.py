@@ -28,6 +28,8 @@ SLOW_RATIO = Threshold(
     3e-4, "update over weight", "chosen: a third of the usual, where less than a tenth of the loss is gone after a fair budget"
 )
 NO_GRADIENT = 1e-7  # of the weight's size; three decades below what a slow run has
+KICK = Threshold(3, "times the loss of guessing", "chosen: within twenty steps of an ordinary start")
+KICK_STEPS = 50  # a spike that recovers comes after progress, and is gone sooner
 MANY_TIMES = 10  # beyond it a figure tells nothing more
 SEVERAL = 3  # losses: one odd batch is no sign
 LEARNED = 0.9  # of the loss of guessing: below it something was learned
@@ -48,10 +50,11 @@ def lr_too_high(view: RunView) -> Finding | None:
     (step, high), (shock_step, shock) = _highest_window(early, 40), _highest_window(early, SHOCK_STEPS)
     jumps = _validation_jumps(view)
     hardly = outcome.poor and (not view.falling or outcome.now > HARDLY * outcome.guessing)
+    kicked = _kicked(view)
     thrown_at_once = view.broke and shock > view.limit(SHOCK) and not outcome.best < LEARNED * outcome.guessing
-    if not (outcome.bad or hardly or jumps or thrown_at_once):
+    if not (outcome.bad or hardly or jumps or thrown_at_once or kicked):
         return None
-    if shock > view.limit(SHOCK):
+    if shock > view.limit(SHOCK) or (kicked and shock > view.limit(HIGH_RATIO)):
         step, high = shock_step, shock
     elif high <= view.limit(HIGH_RATIO) or jumps or (high <= view.limit(VERY_HIGH_RATIO) and not _thrown_about(view)):
         return None
@@ -67,6 +70,16 @@ def lr_too_high(view: RunView) -> Finding | None:
         (ev("update over weight, median", high), ev("usual", USUAL_RATIO), ev("learning rate", rate), *loss_evidence(outcome)),
         "Karpathy, CS231n: about 1e-3; TheDeepChecker",
     )
+
+
+def _kicked(view: RunView) -> bool:
+    """Whether an ordinary first loss was followed at once by losses far above it, from which a run that stays poor took long to come back."""
+    outcome, losses = view.outcome, [loss for _, loss in view.losses]
+    if not outcome.poor or not losses or losses[0] > view.limit(OVERSHOOT) * outcome.guessing:
+        return False
+    level = view.limit(KICK) * max(losses[0], outcome.guessing)
+    back = next((at for at in range(20, len(losses)) if statistics.fmean(losses[at - 10 : at]) < losses[0]), len(losses))
+    return max(losses[1:20], default=0.0) > level and back > KICK_STEPS
 
 
 def _extent(ratio: float) -> str:

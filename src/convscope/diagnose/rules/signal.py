@@ -29,7 +29,8 @@ SUMMED = Threshold(3, "times the mean over the batch", "chosen: class weights an
 TOOTH_RISE, TOOTH_FALL = 3.0, 5.0  # diagnoses.md, row 16: growth within 60 steps, fall within 5
 COLLAPSED = Threshold(0.95, "of the values near zero", "diagnoses.md, row 16", share=True)
 DEAD = Threshold(0.6, "of a layer's channels", "diagnoses.md, row 17; 2 of 83 healthy runs had a layer beyond it", share=True)
-LEARNED_WELL = Threshold(0.25, "of the loss of guessing", "chosen: units that are flat from the start plainly do no harm", share=True)
+LEARNED_WELL = Threshold(0.1, "of the loss of guessing", "chosen: units that are flat from the start plainly do no harm", share=True)
+CUT_OFF = 20  # steps in a row without any gradient
 ALL_ZERO = 0.95  # of a layer's values in the first step: no healthy start is so sparse
 SATURATED = Threshold(0.5, "of the values", "DeepDiagnosis; TheDeepChecker", share=True)
 
@@ -187,7 +188,7 @@ def dead_units(view: RunView) -> Finding | None:
         if worst is None or dead / channels > worst[0]:
             worst = (dead / channels, name, dead, channels, images)
     if worst is None:
-        return None
+        return _cut_off(view)
     share, name, dead, channels, images = worst
     severity: Severity = gated(outcome)
     if share == 1.0 and outcome.fair and severity == "warning":
@@ -207,6 +208,32 @@ def dead_units(view: RunView) -> Finding | None:
         ),
         (ev("dead channels", dead), ev("channels", channels), ev("images looked at", images), *loss_evidence(outcome)),
         "per channel, never positive over many images (SageMaker DeadRelu, TheDeepChecker)",
+    )
+
+
+def _cut_off(view: RunView) -> Finding | None:
+    """No gradient at all reaches the layers before some layer, step after step, in a run that goes badly."""
+    names, outcome = view.weighted_layers, view.outcome
+    recent = {name: [r.gradient_rms for r in view.layers[name][-CUT_OFF:] if math.isfinite(r.gradient_rms)] for name in names}
+    silent = [name for name in names if len(recent[name]) == CUT_OFF and max(recent[name]) == 0]
+    if len(silent) < 2 or silent != list(names[: len(silent)]) or len(silent) == len(names) or not (outcome.bad or outcome.poor):
+        return None
+    name = names[len(silent)]
+    since = next((r.first_step for r in view.layers[silent[-1]] if r.gradient_rms == 0), 0)
+    lr = max((rate for _, rate in view.learning_rates), default=math.nan)
+    return Finding(
+        "dead_units",
+        gated(outcome),
+        name,
+        max(since, 1),
+        f"No gradient (what tells a layer how to change) passes layer {name} any more: the {len(silent)} layers before it stand still, because what "
+        "they hand on is cut to zero for every image.",
+        Fix(
+            "Train again with a third of the learning rate and Kaiming's initial weights, or use LeakyReLU.",
+            {"init": "kaiming_normal", **({"lr": rounded(lr / 3)} if lr > 0 else {})},
+        ),
+        (ev("layers without a gradient", len(silent)), ev("steps in a row", CUT_OFF), *loss_evidence(outcome)),
+        "exact: the gradient is zero in every weight before the layer",
     )
 
 

@@ -138,7 +138,7 @@ def bad_initial_scale(view: RunView) -> Finding | None:
     severity: Severity = "note"
     if outcome.bad:
         severity = "problem"
-    elif outcome.poor or high or (growing and max(stds) > 100 and outcome.fair):
+    elif outcome.poor or (high and not _partly_frozen(view)) or (growing and max(stds) > 100 and outcome.fair):
         severity = "warning"
     if growing or shrinking or faint:
         way = "grows" if growing else "shrinks"
@@ -178,6 +178,12 @@ def bad_initial_scale(view: RunView) -> Finding | None:
     )
 
 
+def _partly_frozen(view: RunView) -> bool:
+    """Whether some layers are kept as they are: a fresh head on them may begin far off, and is soon right."""
+    network = view.last("network")
+    return network is not None and number(network, "trainable") < number(network, "weights")
+
+
 def _normalises(view: RunView) -> bool:
     """Whether batch normalisation takes the scale of weights away."""
     network = view.last("network")
@@ -195,6 +201,7 @@ def vanishing_signal(view: RunView) -> Finding | None:
     from_start = (
         very_first[0] < limit * very_first[1] and start[0] < limit * start[1]
     )  # a head of zeros passes nothing on in the very first
+    from_start = from_start or (is_squashing(view) and not _normalises(view) and drawn_gain(view) < view.limit(SMALL_GAIN))
     first, last = (relative_gradient(r for r in records if r.first_step < 200) for records in ends)
     if not (math.isfinite(first) and last > 0 and first < limit * last) and not from_start:
         return None
