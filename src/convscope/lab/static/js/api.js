@@ -18,18 +18,30 @@ const request = async (path, options) => {
     answer = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError("The lab's server does not answer.", "Look at the terminal in which convscope lab runs; start it again if it has ended. This page goes on by itself.");
+    throw new ApiError(
+      "The lab's server does not answer.",
+      "Look at the terminal in which convscope lab runs; start it again if it has ended. This page goes on by itself.",
+    );
   }
   if (answer.ok) return answer;
   const said = await answer.json().catch(() => null);
   const hint = answer.status === 403 ? "Reload this page: the lab was probably started again since it was opened." : null;
-  throw new ApiError(said?.error?.message ?? `The lab's server answered ${answer.status} ${answer.statusText}.`, said?.error?.hint ?? hint, answer.status);
+  throw new ApiError(
+    said?.error?.message ?? `The lab's server answered ${answer.status} ${answer.statusText}.`,
+    said?.error?.hint ?? hint,
+    answer.status,
+  );
 };
 
 /** GET, answered with JSON. `signal` (an AbortSignal) gives the request up. */
 export const get = async (path, { signal } = {}) => (await request(path, { signal })).json();
 
-const posted = (body, signal) => ({ method: "POST", headers: { "Content-Type": "application/json", "X-Convscope-Token": token }, body: JSON.stringify(body), signal });
+const posted = (body, signal) => ({
+  method: "POST",
+  headers: { "Content-Type": "application/json", "X-Convscope-Token": token },
+  body: JSON.stringify(body),
+  signal,
+});
 
 /** POST of JSON, answered with JSON. */
 export const post = async (path, body = {}, { signal } = {}) => (await request(path, posted(body, signal))).json();
@@ -45,7 +57,8 @@ export const saveFile = (blob, name) => {
 };
 
 /** The path of a run's part: `runPath("mnist-001", "kernels", "2.0")`. */
-export const runPath = (run, ...parts) => ["/api/runs", run, ...parts].map((part, place) => (place ? encodeURIComponent(part) : part)).join("/");
+export const runPath = (run, ...parts) =>
+  ["/api/runs", run, ...parts].map((part, place) => (place ? encodeURIComponent(part) : part)).join("/");
 
 /** An array of numbers as the server sends it ({shape, low, high, data: base64 of little-endian float32}) with `values`, a Float32Array. */
 export const decoded = (array) => {

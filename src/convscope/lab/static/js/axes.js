@@ -10,7 +10,9 @@ export const makeCursor = () => {
   const listeners = new Set();
   let step = null;
   return {
-    get step() { return step; },
+    get step() {
+      return step;
+    },
     set(next) {
       if (next === step) return;
       step = next;
@@ -24,15 +26,23 @@ export const makeCursor = () => {
 };
 
 /** The rectangle inside the margins. */
-export const plotArea = (width, height, margin = MARGIN) =>
-  ({ left: margin.left, top: margin.top, right: width - margin.right, bottom: height - margin.bottom, width: width - margin.left - margin.right, height: height - margin.top - margin.bottom });
+export const plotArea = (width, height, margin = MARGIN) => ({
+  left: margin.left,
+  top: margin.top,
+  right: width - margin.right,
+  bottom: height - margin.bottom,
+  width: width - margin.left - margin.right,
+  height: height - margin.top - margin.bottom,
+});
 
 /** Round numbers from low to high, about `wanted` of them. */
 export const ticks = (low, high, wanted = 5) => {
   if (!(high > low)) return [low];
-  const rough = (high - low) / wanted, power = 10 ** Math.floor(Math.log10(rough));
+  const rough = (high - low) / wanted,
+    power = 10 ** Math.floor(Math.log10(rough));
   const size = [1, 2, 5, 10].find((part) => part * power >= rough) * power;
-  const first = Math.ceil(low / size - 1e-9), last = Math.floor(high / size + 1e-9);
+  const first = Math.ceil(low / size - 1e-9),
+    last = Math.floor(high / size + 1e-9);
   return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * size).toPrecision(12)));
 };
 
@@ -74,10 +84,13 @@ export const stepTicks = (area, first, last) => ticks(first, last, Math.max(2, M
 
 /** Steps below a plot. `x` is from a step to pixels. */
 export const drawSteps = (context, area, values, x, title = "step") => {
-  const named = area.width > NARROW, widest = named ? context.measureText(title).width + 8 : -8;
+  const named = area.width > NARROW,
+    widest = named ? context.measureText(title).width + 8 : -8;
   for (const value of values) {
-    const at = x(value), half = context.measureText(tickText(value)).width / 2;
-    if (at - half >= area.left - 10 && at + half < area.right - widest) write(context, tickText(value), at, area.bottom + 14, { align: "center" });
+    const at = x(value),
+      half = context.measureText(tickText(value)).width / 2;
+    if (at - half >= area.left - 10 && at + half < area.right - widest)
+      write(context, tickText(value), at, area.bottom + 14, { align: "center" });
   }
   if (named) write(context, title, area.right, area.bottom + 14, { align: "right" });
 };
@@ -98,7 +111,8 @@ export const drawMarks = (context, area, marks, x) => {
     context.lineTo(at, area.bottom);
     context.stroke();
     context.setLineDash([]);
-    const text = group.map((mark) => mark.place).join(", "), wide = Math.max(18, context.measureText(text).width + 10);
+    const text = group.map((mark) => mark.place).join(", "),
+      wide = Math.max(18, context.measureText(text).width + 10);
     const left = Math.max(at - wide / 2, free);
     free = left + wide + 2;
     context.fillStyle = colour(`--${severity}`);
@@ -122,15 +136,26 @@ export const drawCursor = (context, area, at) => {
 
 /** Where a key of a slider leads, among `count` places. */
 export const moved = (place, key, count) => {
-  const last = count - 1, leap = Math.max(1, Math.round(count / 20));
-  const to = { ArrowLeft: place - 1, ArrowRight: place + 1, ArrowDown: place - 1, ArrowUp: place + 1, PageDown: place - leap, PageUp: place + leap, Home: 0, End: last }[key];
+  const last = count - 1,
+    leap = Math.max(1, Math.round(count / 20));
+  const to = {
+    ArrowLeft: place - 1,
+    ArrowRight: place + 1,
+    ArrowDown: place - 1,
+    ArrowUp: place + 1,
+    PageDown: place - leap,
+    PageUp: place + leap,
+    Home: 0,
+    End: last,
+  }[key];
   return Math.max(0, Math.min(last, to ?? place));
 };
 
 /** The place in a sorted list whose value is nearest. */
 export const nearest = (sorted, value) => {
   if (!sorted.length) return -1;
-  let low = 0, high = sorted.length - 1;
+  let low = 0,
+    high = sorted.length - 1;
   while (low < high) {
     const middle = (low + high) >> 1;
     if (sorted[middle] < value) low = middle + 1;

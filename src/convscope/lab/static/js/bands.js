@@ -13,9 +13,11 @@ const darkness = (held, samples) => (held ? Math.log1p(held) / Math.log1p(sample
 export const middleOf = (edges) => edges.findIndex((edge) => edge > 0) - 1;
 
 /** A row's values in words. */
-export const bandName = (edges, row) => (row === middleOf(edges) ? `|x| < ${short(edges[row + 1])}` : `${short(edges[row])} to ${short(edges[row + 1])}`);
+export const bandName = (edges, row) =>
+  row === middleOf(edges) ? `|x| < ${short(edges[row + 1])}` : `${short(edges[row])} to ${short(edges[row + 1])}`;
 
-const short = (value) => (value !== 0 && Math.abs(value) < 1e-4 ? value.toExponential(2).replace("-", "−") : chosen(Number(value.toPrecision(3))));
+const short = (value) =>
+  value !== 0 && Math.abs(value) < 1e-4 ? value.toExponential(2).replace("-", "−") : chosen(Number(value.toPrecision(3)));
 
 const SAME = 1e-6; // relative difference of edges that are the same
 
@@ -23,7 +25,9 @@ const SAME = 1e-6; // relative difference of edges that are the same
 export const alignBands = (one, other) => {
   const sides = (layer) => [layer.edges.filter((edge) => edge < 0).reverse(), layer.edges.filter((edge) => edge > 0)];
   const longest = sides(one).map((side, i) => (side.length >= sides(other)[i].length ? side : sides(other)[i]));
-  const fits = [one, other].every((layer) => sides(layer).every((side, i) => side.every((edge, at) => Math.abs(edge - longest[i][at]) <= SAME * Math.abs(edge))));
+  const fits = [one, other].every((layer) =>
+    sides(layer).every((side, i) => side.every((edge, at) => Math.abs(edge - longest[i][at]) <= SAME * Math.abs(edge))),
+  );
   if (!fits) return;
   for (const layer of [one, other]) {
     const [below, above] = sides(layer).map((side, i) => new Array(longest[i].length - side.length).fill(0));
@@ -43,9 +47,14 @@ const paintedOf = (layer) => {
 
 const makePainter = () => {
   const canvas = document.createElement("canvas");
-  let done = 0, version = null, edges = null, shade = null, dark = null;
+  let done = 0,
+    version = null,
+    edges = null,
+    shade = null,
+    dark = null;
   return (layer) => {
-    const rows = layer.edges.length - 1, columns = layer.counts.length;
+    const rows = layer.edges.length - 1,
+      columns = layer.counts.length;
     if (version !== layer.version || edges?.length !== layer.edges.length || columns > canvas.width || dark !== isDark()) {
       Object.assign(canvas, { width: Math.max(512, 2 ** Math.ceil(Math.log2(columns))), height: rows });
       [done, version, edges, shade, dark] = [0, layer.version, layer.edges, heat(), isDark()];
@@ -92,7 +101,9 @@ export const bandsThumbnail = (layer, marks) => {
 
 // Edges with a text: octaves apart, about every 18 pixels, zero in the middle.
 const edgeTicks = (edges, height) => {
-  const rows = edges.length - 1, zero = middleOf(edges), every = 2 * Math.max(1, Math.ceil((rows / (height / 20)) / 2)); // two bands are an octave
+  const rows = edges.length - 1,
+    zero = middleOf(edges),
+    every = 2 * Math.max(1, Math.ceil(rows / (height / 20) / 2)); // two bands are an octave
   const found = [{ at: zero + 0.5, text: "0" }];
   for (let edge = 0; edge < edges.length; edge += 1) {
     const away = edge <= zero ? zero - edge : edge - zero - 1; // bands between this edge and the middle row
@@ -144,27 +155,48 @@ export const bandsFigure = ({ label, height = 320, layer, marks = () => [], curs
     at: (x, y) => {
       const now = layer();
       if (!area || !now?.counts.length) return null;
-      const rows = now.edges.length - 1, row = Math.floor(((area.bottom - y) / area.height) * rows);
+      const rows = now.edges.length - 1,
+        row = Math.floor(((area.bottom - y) / area.height) * rows);
       return place(columnAt(x, now), row >= 0 && row < rows ? row : null, now);
     },
     said: ({ column, row }) => {
       const now = layer();
       if (!now.counts[column]) return null;
-      const found = marks().filter((mark) => columnOf(now, mark.step) === column).map((mark) => `${mark.place}. ${mark.name.replaceAll("_", " ")}`);
-      const band = row === null || row >= now.edges.length - 1 ? [] : [`${bandName(now.edges, row)}: ${count(now.counts[column][row])} of ${count(now.samples[column])} values`];
-      const lost = [["NaN", now.nan[column]], ["infinite", now.inf[column]]].filter(([, held]) => held).map(([name, held]) => `${name} ${count(held)}`);
-      return [stepWords(now.first[column], now.step[column]), ...band, `mean ${figure(now.mean[column])}, spread ${figure(now.std[column])}`, `near zero ${percent(now.near_zero[column], 1)}`, ...lost, ...found];
+      const found = marks()
+        .filter((mark) => columnOf(now, mark.step) === column)
+        .map((mark) => `${mark.place}. ${mark.name.replaceAll("_", " ")}`);
+      const band =
+        row === null || row >= now.edges.length - 1
+          ? []
+          : [`${bandName(now.edges, row)}: ${count(now.counts[column][row])} of ${count(now.samples[column])} values`];
+      const lost = [
+        ["NaN", now.nan[column]],
+        ["infinite", now.inf[column]],
+      ]
+        .filter(([, held]) => held)
+        .map(([name, held]) => `${name} ${count(held)}`);
+      return [
+        stepWords(now.first[column], now.step[column]),
+        ...band,
+        `mean ${figure(now.mean[column])}, spread ${figure(now.std[column])}`,
+        `near zero ${percent(now.near_zero[column], 1)}`,
+        ...lost,
+        ...found,
+      ];
     },
     spot: ({ column, row }) => {
-      const now = layer(), rows = now.edges.length - 1;
+      const now = layer(),
+        rows = now.edges.length - 1;
       return { x: middle(column, now), y: row === null ? area.top + 40 : area.bottom - ((row + 0.5) / rows) * area.height };
     },
     move: (from, key) => {
       const now = layer();
       if (!now?.counts.length) return null;
       const start = from?.column ?? (cursor.step === null ? now.counts.length - 1 : columnOf(now, cursor.step));
-      if (key === "ArrowUp" || key === "ArrowDown") { // along the bands
-        const rows = now.edges.length - 1, row = (from?.row ?? middleOf(now.edges)) + (key === "ArrowUp" ? 1 : -1);
+      if (key === "ArrowUp" || key === "ArrowDown") {
+        // along the bands
+        const rows = now.edges.length - 1,
+          row = (from?.row ?? middleOf(now.edges)) + (key === "ArrowUp" ? 1 : -1);
         return place(start, Math.max(0, Math.min(rows - 1, row)), now);
       }
       return place(from || cursor.step !== null ? moved(start, key, now.counts.length) : start, from?.row ?? null, now);
@@ -190,7 +222,8 @@ export const histogramFigure = ({ label, height = 320, layer, cursor }) => {
     area = plotArea(width, tall, margin);
     const now = layer();
     if (!now?.counts.length) return;
-    const rows = now.edges.length - 1, at = column(now);
+    const rows = now.edges.length - 1,
+      at = column(now);
     const most = Math.max(...now.counts[at]) / (now.samples[at] || 1) || 1;
     drawEdges(context, area, now);
     context.fillStyle = colour("--series-1");
@@ -217,7 +250,9 @@ export const histogramFigure = ({ label, height = 320, layer, cursor }) => {
     },
     said: (row) => {
       const now = layer();
-      return row < now.edges.length - 1 ? [bandName(now.edges, row), `${count(now.counts[column(now)][row])} values, ${percent(share(now, row))}`] : null;
+      return row < now.edges.length - 1
+        ? [bandName(now.edges, row), `${count(now.counts[column(now)][row])} values, ${percent(share(now, row))}`]
+        : null;
     },
     spot: (row, width, tall) => ({ x: area.left + 40, y: area.bottom - ((row + 0.5) / (layer().edges.length - 1)) * area.height }),
   });
@@ -229,4 +264,3 @@ export const histogramFigure = ({ label, height = 320, layer, cursor }) => {
     },
   });
 };
-

@@ -16,7 +16,9 @@ export const colour = (name) => {
 
 /** The same as [red, green, blue], 0 to 255. */
 export const channels = (name) => {
-  const parts = colour(name).match(/[\d.]+/g).map(Number);
+  const parts = colour(name)
+    .match(/[\d.]+/g)
+    .map(Number);
   return colour(name).startsWith("color(") ? parts.slice(-3).map((part) => 255 * part) : parts.slice(0, 3);
 };
 
@@ -26,7 +28,8 @@ const STEPS = 256; // shades of a scale
 export const scale = (...names) => {
   const stops = names.map(channels);
   const shades = Array.from({ length: STEPS }, (_, i) => {
-    const place = (i / (STEPS - 1)) * (stops.length - 1), low = Math.min(Math.floor(place), stops.length - 2);
+    const place = (i / (STEPS - 1)) * (stops.length - 1),
+      low = Math.min(Math.floor(place), stops.length - 2);
     return stops[low].map((part, c) => Math.round(part + (stops[low + 1][c] - part) * (place - low)));
   });
   return (share) => shades[Math.max(0, Math.min(STEPS - 1, Math.round(share * (STEPS - 1))))];
@@ -48,7 +51,9 @@ export const grey = () => (share) => new Array(3).fill(Math.round(255 * Math.max
 export const paint = (canvas, rows, columns, shade) => {
   canvas.width = Math.max(columns, 1);
   canvas.height = Math.max(rows, 1);
-  const context = canvas.getContext("2d"), image = context.createImageData(canvas.width, canvas.height), pixels = image.data;
+  const context = canvas.getContext("2d"),
+    image = context.createImageData(canvas.width, canvas.height),
+    pixels = image.data;
   let at = 0;
   for (let row = 0; row < rows; row += 1) {
     for (let column = 0; column < columns; column += 1) {
@@ -65,7 +70,8 @@ export const paint = (canvas, rows, columns, shade) => {
 
 /** Paints signed values about zero: orange below, blue above; `most` is the size that gets the full colour. */
 export const paintSigned = (canvas, values, rows, columns, most, offset = 0) => {
-  const shade = signed(), half = most > 0 ? 0.5 / most : 0;
+  const shade = signed(),
+    half = most > 0 ? 0.5 / most : 0;
   paint(canvas, rows, columns, (row, column) => shade(0.5 + values[offset + row * columns + column] * half));
 };
 

@@ -11,8 +11,13 @@ let tab = null;
 export const mount = async (root, context) => {
   const links = h("div", { class: "pairs", role: "navigation", "aria-label": "Comparisons" });
   const place = h("div", { class: "stack" });
-  put(root, h("h1", {}, "Good and bad training, side by side"),
-    h("p", { class: "intro" }, "Each pair was trained twice on MNIST with one thing changed. Point at a step and both sides show it."), links, place);
+  put(
+    root,
+    h("h1", {}, "Good and bad training, side by side"),
+    h("p", { class: "intro" }, "Each pair was trained twice on MNIST with one thing changed. Point at a step and both sides show it."),
+    links,
+    place,
+  );
   tab = { context, links, place, pairs: [], view: null, asked: 0 };
   const mine = tab;
   put(place, waiting());
@@ -27,8 +32,10 @@ export const unmount = () => {
 
 /** Another pair was chosen. */
 export const routed = async () => {
-  const { context, place, pairs } = tab, [id, ...runs] = context.route.parts;
-  const mine = tab, asked = (tab.asked += 1);
+  const { context, place, pairs } = tab,
+    [id, ...runs] = context.route.parts;
+  const mine = tab,
+    asked = (tab.asked += 1);
   const pair = pairs.find((one) => one.id === id) ?? (id === OWN ? null : pairs[0]);
   drawLinks(pair?.id ?? OWN);
   tab.view?.end();
@@ -46,7 +53,8 @@ export const routed = async () => {
     const own = (await get(`/api/compare?runs=${runs.slice(0, 2).map(encodeURIComponent).join(",")}`)).pairs[0];
     if (tab === mine && asked === tab.asked) show(own, place2);
   } catch (error) {
-    if (tab === mine && asked === tab.asked) place.lastElementChild?.matches(".stack") ? put(place.lastElementChild, failure(error)) : put(place, failure(error));
+    if (tab === mine && asked === tab.asked)
+      place.lastElementChild?.matches(".stack") ? put(place.lastElementChild, failure(error)) : put(place, failure(error));
   }
 };
 
@@ -58,16 +66,29 @@ const show = (pair, place = tab.place) => {
 const drawLinks = (current) => {
   const { context, links, pairs } = tab;
   const to = (id, text) => h("a", { href: context.link("compare", id), "aria-current": id === current ? "page" : null }, text);
-  put(links, pairs.map(({ id, title }) => to(id, title)), to(OWN, "Two of my runs"));
+  put(
+    links,
+    pairs.map(({ id, title }) => to(id, title)),
+    to(OWN, "Two of my runs"),
+  );
 };
 
 const ownForm = (runs, chosen) => {
   if (runs.length < 2) return h("section", { class: "panel" }, h("p", {}, "Two runs are needed; the Train tab makes them."));
-  const options = runs.map(({ run, accuracy }) => [run, accuracy === null || accuracy === undefined ? run : `${run} (${percent(accuracy)})`]);
+  const options = runs.map(({ run, accuracy }) => [
+    run,
+    accuracy === null || accuracy === undefined ? run : `${run} (${percent(accuracy)})`,
+  ]);
   const [left, right] = chosen.map((run, i) => select(options, run, { name: i ? "right" : "left" }));
   const submit = (event) => {
     event.preventDefault();
     tab.context.go(tab.context.link("compare", OWN, left.value, right.value));
   };
-  return h("form", { class: "panel own-runs", on: { submit } }, field("Left", left), field("Right", right), h("button", { type: "submit", class: "primary" }, "Compare"));
+  return h(
+    "form",
+    { class: "panel own-runs", on: { submit } },
+    field("Left", left),
+    field("Right", right),
+    h("button", { type: "submit", class: "primary" }, "Compare"),
+  );
 };

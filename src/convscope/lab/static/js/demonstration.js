@@ -10,9 +10,19 @@ const HOW = { computed: "Computed by running", illustrated: "Illustrated by runn
 const LONGEST = 400; // characters of one value
 const WIDEST = 12; // columns of a matrix that is shown in numbers
 
-const isMatrix = (value) => Array.isArray(value) && value.length > 1 && value.every((row) => Array.isArray(row) && row.length === value[0].length && row.length <= WIDEST && row.every((cell) => typeof cell === "number"));
+const isMatrix = (value) =>
+  Array.isArray(value) &&
+  value.length > 1 &&
+  value.every(
+    (row) => Array.isArray(row) && row.length === value[0].length && row.length <= WIDEST && row.every((cell) => typeof cell === "number"),
+  );
 
-const number = (value) => (Number.isInteger(value) ? count(value) : figure(Number(value.toPrecision(4))).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, ""));
+const number = (value) =>
+  Number.isInteger(value)
+    ? count(value)
+    : figure(Number(value.toPrecision(4)))
+        .replace(/(\.\d*?)0+$/, "$1")
+        .replace(/\.$/, "");
 
 /** A computed value in words: numbers with four digits, lists and names without quotes; the same as in the terminal. */
 export const inWords = (value) => {
@@ -21,7 +31,10 @@ export const inWords = (value) => {
   else if (typeof value === "boolean") text = value ? "yes" : "no";
   else if (typeof value === "number") text = number(value);
   else if (Array.isArray(value)) text = value.map(inWords).join(value.some(Array.isArray) ? " / " : ", ");
-  else if (typeof value === "object") text = Object.entries(value).map(([name, part]) => `${name}: ${inWords(part)}`).join("; ");
+  else if (typeof value === "object")
+    text = Object.entries(value)
+      .map(([name, part]) => `${name}: ${inWords(part)}`)
+      .join("; ");
   else text = value;
   return text.length > LONGEST ? `${text.slice(0, LONGEST)} …` : text;
 };
@@ -30,8 +43,32 @@ const nested = (value) => value !== null && typeof value === "object" && !Array.
 
 /** A value as it is shown: matrices as matrices, named numbers under each other, the rest in words. */
 const shown = (value) => {
-  if (isMatrix(value)) return h("table", { class: "matrix" }, h("tbody", {}, value.map((row) => h("tr", {}, row.map((cell) => h("td", { data: { sign: cell > 0 ? "plus" : cell < 0 ? "minus" : "" } }, number(cell)))))));
-  if (nested(value)) return h("ul", { class: "values" }, Object.entries(value).map(([name, part]) => (nested(part) ? h("li", { class: "group" }, h("span", {}, name), shown(part)) : h("li", {}, h("span", {}, name), h("b", {}, inWords(part))))));
+  if (isMatrix(value))
+    return h(
+      "table",
+      { class: "matrix" },
+      h(
+        "tbody",
+        {},
+        value.map((row) =>
+          h(
+            "tr",
+            {},
+            row.map((cell) => h("td", { data: { sign: cell > 0 ? "plus" : cell < 0 ? "minus" : "" } }, number(cell))),
+          ),
+        ),
+      ),
+    );
+  if (nested(value))
+    return h(
+      "ul",
+      { class: "values" },
+      Object.entries(value).map(([name, part]) =>
+        nested(part)
+          ? h("li", { class: "group" }, h("span", {}, name), shown(part))
+          : h("li", {}, h("span", {}, name), h("b", {}, inWords(part))),
+      ),
+    );
   return inWords(value);
 };
 
@@ -39,8 +76,12 @@ const ROOM = 220; // CSS pixels of a picture's longer side, at most
 
 // A matrix as a picture, with the value under the pointer.
 const picture = (title, rows, ends) => {
-  const [tall, wide] = [rows.length, rows[0].length], values = rows.flat();
-  const least = Math.min(...values), greatest = Math.max(...values), isSigned = least < 0, most = Math.max(-least, greatest) || 1;
+  const [tall, wide] = [rows.length, rows[0].length],
+    values = rows.flat();
+  const least = Math.min(...values),
+    greatest = Math.max(...values),
+    isSigned = least < 0,
+    most = Math.max(-least, greatest) || 1;
   const small = document.createElement("canvas");
   const repaint = () => {
     const shade = isSigned ? signed() : heat();
@@ -71,17 +112,30 @@ const picture = (title, rows, ends) => {
       return { row: Math.max(0, Math.min(tall - 1, place.row + by[0])), column: Math.max(0, Math.min(wide - 1, place.column + by[1])) };
     },
   });
-  ends.push(onTheme(() => {
-    repaint();
-    made.redraw();
-  }), made.destroy);
-  return h("figure", { class: "shown" }, made.element, h("figcaption", {}, title, h("span", { class: "hint" }, ` ${number(least)} to ${number(greatest)}`)));
+  ends.push(
+    onTheme(() => {
+      repaint();
+      made.redraw();
+    }),
+    made.destroy,
+  );
+  return h(
+    "figure",
+    { class: "shown" },
+    made.element,
+    h("figcaption", {}, title, h("span", { class: "hint" }, ` ${number(least)} to ${number(greatest)}`)),
+  );
 };
 
 // One row of many numbers: a curve, by step.
 const curve = (title, values, ends) => {
-  const chart = lineChart({ label: `${title}, ${values.length} values`, height: 170, cursor: makeCursor(), title: /column/.test(title) ? "bin" : "step",
-    lines: () => [{ name: title, x: values.map((_, i) => i), y: values, tint: "--series-1", width: 1.8 }] });
+  const chart = lineChart({
+    label: `${title}, ${values.length} values`,
+    height: 170,
+    cursor: makeCursor(),
+    title: /column/.test(title) ? "bin" : "step",
+    lines: () => [{ name: title, x: values.map((_, i) => i), y: values, tint: "--series-1", width: 1.8 }],
+  });
   ends.push(chart.end);
   return h("figure", { class: "shown wide" }, chart.element, h("figcaption", {}, title));
 };
@@ -93,17 +147,59 @@ const curve = (title, values, ends) => {
  */
 export const demonstrationView = (from) => {
   const ends = [];
-  const values = Object.entries(from.value ?? {}), pictures = Object.entries(from.pictures ?? {});
-  const element = h("div", { class: "demonstration stack" },
+  const values = Object.entries(from.value ?? {}),
+    pictures = Object.entries(from.pictures ?? {});
+  const element = h(
+    "div",
+    { class: "demonstration stack" },
     h("p", { class: "explanation" }, from.explanation),
-    (values.length > 0 || pictures.length > 0) && h("section", { class: "panel" },
-      h("h3", {}, HOW[from.verified] ?? from.verified, !from.holds && h("span", { class: "chip problem" }, "did not come out as explained")),
-      h("p", { class: "muted" }, from.how[0].toUpperCase() + from.how.slice(1), "."),
-      values.length > 0 && h("dl", { class: "facts" }, values.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, shown(value))))),
-      pictures.length > 0 && h("div", { class: "pictures" }, pictures.map(([title, rows]) => (rows.length === 1 ? curve(title, rows[0], ends) : picture(title, rows, ends))))),
-    from.wrong.length > 0 && h("section", {}, h("h3", { class: "people-say" }, from.wrong.length > 1 ? "Wrong answers that people gave, run" : "A wrong answer that people gave, run"),
-      h("div", { class: "wrong-answers" }, from.wrong.map((wrong) => h("article", {}, h("p", { class: "said" }, "“", wrong.answer, "”"),
-        h("dl", { class: "facts" }, h("div", {}, h("dt", {}, "gives"), h("dd", {}, shown(wrong.gave)))), h("p", {}, wrong.why))))));
+    (values.length > 0 || pictures.length > 0) &&
+      h(
+        "section",
+        { class: "panel" },
+        h(
+          "h3",
+          {},
+          HOW[from.verified] ?? from.verified,
+          !from.holds && h("span", { class: "chip problem" }, "did not come out as explained"),
+        ),
+        h("p", { class: "muted" }, from.how[0].toUpperCase() + from.how.slice(1), "."),
+        values.length > 0 &&
+          h(
+            "dl",
+            { class: "facts" },
+            values.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, shown(value)))),
+          ),
+        pictures.length > 0 &&
+          h(
+            "div",
+            { class: "pictures" },
+            pictures.map(([title, rows]) => (rows.length === 1 ? curve(title, rows[0], ends) : picture(title, rows, ends))),
+          ),
+      ),
+    from.wrong.length > 0 &&
+      h(
+        "section",
+        {},
+        h(
+          "h3",
+          { class: "people-say" },
+          from.wrong.length > 1 ? "Wrong answers that people gave, run" : "A wrong answer that people gave, run",
+        ),
+        h(
+          "div",
+          { class: "wrong-answers" },
+          from.wrong.map((wrong) =>
+            h(
+              "article",
+              {},
+              h("p", { class: "said" }, "“", wrong.answer, "”"),
+              h("dl", { class: "facts" }, h("div", {}, h("dt", {}, "gives"), h("dd", {}, shown(wrong.gave)))),
+              h("p", {}, wrong.why),
+            ),
+          ),
+        ),
+      ),
+  );
   return { element, end: () => ends.forEach((end) => end()) };
 };
-

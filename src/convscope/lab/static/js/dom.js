@@ -53,7 +53,8 @@ export const newId = (stem = "part") => `${stem}-${(made += 1)}`;
 export const button = (label, onClick, attributes = {}) => h("button", { type: "button", on: { click: onClick }, ...attributes }, label);
 
 /** A card: a heading and what belongs to it. */
-export const panel = (title, ...children) => h("section", { class: "panel" }, title && h("div", { class: "chart-head" }, h("h3", {}, title)), ...children);
+export const panel = (title, ...children) =>
+  h("section", { class: "panel" }, title && h("div", { class: "chart-head" }, h("h3", {}, title)), ...children);
 
 /**
  * A labelled control of a form: `field("Epochs", h("input", {type: "number", name: "epochs"}), "Passes over the images.")`.
@@ -67,32 +68,77 @@ export const field = (label, control, hint = null) => {
 };
 
 /** A select with options of text, or of [value, text]. */
-export const select = (options, chosen, attributes = {}) => h("select", attributes, options.map((option) => {
-  const [value, text] = Array.isArray(option) ? option : [option, option];
-  return h("option", { value, selected: value === chosen }, text);
-}));
+export const select = (options, chosen, attributes = {}) =>
+  h(
+    "select",
+    attributes,
+    options.map((option) => {
+      const [value, text] = Array.isArray(option) ? option : [option, option];
+      return h("option", { value, selected: value === chosen }, text);
+    }),
+  );
 
 /** One of several choices as a row of buttons (radio buttons to a screen reader). onChoose gets the value. */
 export const choices = (legend, options, chosen, onChoose) => {
   const name = newId("choice");
-  return h("fieldset", { class: "choices" }, h("legend", {}, legend), options.map((option) => {
-    const [value, text] = Array.isArray(option) ? option : [option, option];
-    return h("label", {}, h("input", { type: "radio", name, value, checked: value === chosen, on: { change: () => onChoose(value) } }), h("span", {}, text));
-  }));
+  return h(
+    "fieldset",
+    { class: "choices" },
+    h("legend", {}, legend),
+    options.map((option) => {
+      const [value, text] = Array.isArray(option) ? option : [option, option];
+      return h(
+        "label",
+        {},
+        h("input", { type: "radio", name, value, checked: value === chosen, on: { change: () => onChoose(value) } }),
+        h("span", {}, text),
+      );
+    }),
+  );
 };
 
 /** A table that scrolls by itself when it is too wide: head is a list of texts, rows a list of lists; numeric lists the columns of numbers. */
 export const table = (caption, head, rows, numeric = []) => {
   const cell = (name, place, content, more = {}) => h(name, { class: numeric.includes(place) && "n", ...more }, content);
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, h("table", {},
-    h("caption", {}, caption),
-    h("thead", {}, h("tr", {}, head.map((text, place) => cell("th", place, text, { scope: "col" })))),
-    h("tbody", {}, rows.map((row) => h("tr", {}, row.map((content, place) => (place ? cell("td", place, content) : cell("th", 0, content, { scope: "row" }))))))));
+  return h(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    h(
+      "table",
+      {},
+      h("caption", {}, caption),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          head.map((text, place) => cell("th", place, text, { scope: "col" })),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        rows.map((row) =>
+          h(
+            "tr",
+            {},
+            row.map((content, place) => (place ? cell("td", place, content) : cell("th", 0, content, { scope: "row" }))),
+          ),
+        ),
+      ),
+    ),
+  );
 };
 
 /** A message in the page; kind is "failed", "running" or "" (a warning). */
 export const notice = (text, kind = "", hint = null) =>
-  h("div", { class: `notice ${kind}`.trim(), role: kind === "failed" ? "alert" : "status" }, h("p", {}, text), hint && h("p", { class: "muted" }, hint));
+  h(
+    "div",
+    { class: `notice ${kind}`.trim(), role: kind === "failed" ? "alert" : "status" },
+    h("p", {}, text),
+    hint && h("p", { class: "muted" }, hint),
+  );
 
 /** An error as a message: what is wrong, and what to do next. */
 export const failure = (error) => notice(error.message, "failed", error.hint);

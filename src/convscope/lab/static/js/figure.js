@@ -31,7 +31,13 @@ export const canvasFigure = (options) => {
   if (slider) for (const name of ["aria-valuenow", "aria-valuemin", "aria-valuemax"]) canvas.setAttribute(name, "0");
   const heard = move && !slider ? h("span", { class: "quiet", "aria-live": "polite" }) : null;
   const element = h("div", { class: "figure" }, canvas, tip, heard);
-  let width = 0, tall = 0, asked = 0, place = null, seen = true, drawnAt = -Infinity, timer = 0;
+  let width = 0,
+    tall = 0,
+    asked = 0,
+    place = null,
+    seen = true,
+    drawnAt = -Infinity,
+    timer = 0;
 
   const paintNow = () => {
     asked = 0;
@@ -56,7 +62,9 @@ export const canvasFigure = (options) => {
     context.font = font();
     draw(context, width, tall, place);
   };
-  const redraw = () => { asked ||= requestAnimationFrame(paintNow); };
+  const redraw = () => {
+    asked ||= requestAnimationFrame(paintNow);
+  };
 
   const point = () => {
     const lines = place === null ? null : said?.(place);
@@ -83,8 +91,14 @@ export const canvasFigure = (options) => {
     const found = (event) => at(event.offsetX, event.offsetY, width, tall);
     canvas.addEventListener("pointermove", (event) => setPlace(found(event)));
     canvas.addEventListener("pointerdown", (event) => setPlace(found(event)));
-    canvas.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse" && document.activeElement !== canvas) setPlace(null); });
-    if (choose) canvas.addEventListener("click", (event) => { const here = found(event); if (here !== null) choose(here); });
+    canvas.addEventListener("pointerleave", (event) => {
+      if (event.pointerType === "mouse" && document.activeElement !== canvas) setPlace(null);
+    });
+    if (choose)
+      canvas.addEventListener("click", (event) => {
+        const here = found(event);
+        if (here !== null) choose(here);
+      });
   }
   if (move) {
     canvas.addEventListener("keydown", (event) => {
@@ -99,15 +113,19 @@ export const canvasFigure = (options) => {
     canvas.addEventListener("blur", () => setPlace(null));
   }
 
-  const resized = new ResizeObserver(([{ contentRect }]) => { // what it measures is known: asking the element would make the page be laid out anew
+  const resized = new ResizeObserver(([{ contentRect }]) => {
+    // what it measures is known: asking the element would make the page be laid out anew
     width = Math.round(contentRect.width);
     redraw();
   });
   resized.observe(element);
-  const looked = new IntersectionObserver((entries) => {
-    seen = entries.at(-1).isIntersecting;
-    if (seen) redraw();
-  }, { rootMargin: "200px" });
+  const looked = new IntersectionObserver(
+    (entries) => {
+      seen = entries.at(-1).isIntersecting;
+      if (seen) redraw();
+    },
+    { rootMargin: "200px" },
+  );
   looked.observe(element);
   const endTheme = onTheme(redraw);
   return {
@@ -115,10 +133,16 @@ export const canvasFigure = (options) => {
     canvas,
     redraw,
     setPlace,
-    get place() { return place; },
+    get place() {
+      return place;
+    },
     /** For sliders: the range that a screen reader hears. */
     setRange(now, least, most) {
-      for (const [name, value] of [["now", now], ["min", least], ["max", most]]) {
+      for (const [name, value] of [
+        ["now", now],
+        ["min", least],
+        ["max", most],
+      ]) {
         if (canvas.getAttribute(`aria-value${name}`) !== String(value)) canvas.setAttribute(`aria-value${name}`, value);
       }
     },

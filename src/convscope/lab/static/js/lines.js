@@ -18,8 +18,19 @@ import { figure, steps as stepWords } from "./words.js";
  *   cursor: what makeCursor gave
  * @returns canvasFigure's object, with `logarithmic` (settable)
  */
-export const lineChart = ({ label, height = 220, lines, marks = () => [], shade = () => null, bounds = () => null, cursor, title = "step" }) => {
-  let logarithmic = false, current = [], frame = null; // frame: how values become pixels in what is drawn now
+export const lineChart = ({
+  label,
+  height = 220,
+  lines,
+  marks = () => [],
+  shade = () => null,
+  bounds = () => null,
+  cursor,
+  title = "step",
+}) => {
+  let logarithmic = false,
+    current = [],
+    frame = null; // frame: how values become pixels in what is drawn now
 
   const fit = (width, tall) => {
     const area = plotArea(width, tall);
@@ -66,7 +77,13 @@ export const lineChart = ({ label, height = 220, lines, marks = () => [], shade 
       if (y[i] === null) continue;
       const [at, up] = [frame.x(x[i]), frame.y(y[i])];
       context.beginPath();
-      for (const [right, down] of [[0, -5], [5, 0], [0, 5], [-5, 0]]) context.lineTo(at + right, up + down);
+      for (const [right, down] of [
+        [0, -5],
+        [5, 0],
+        [0, 5],
+        [-5, 0],
+      ])
+        context.lineTo(at + right, up + down);
       context.fill();
     }
   };
@@ -74,7 +91,8 @@ export const lineChart = ({ label, height = 220, lines, marks = () => [], shade 
   const draw = (context, width, tall) => {
     current = lines();
     frame = fit(width, tall);
-    const { area, x } = frame, from = shade();
+    const { area, x } = frame,
+      from = shade();
     if (from !== null && from < frame.last) {
       context.fillStyle = colour("--problem-shade");
       context.fillRect(x(from), area.top, area.right - x(from), area.height);
@@ -87,7 +105,12 @@ export const lineChart = ({ label, height = 220, lines, marks = () => [], shade 
     context.clip();
     for (const line of current) trace(context, line);
     context.restore();
-    drawMarks(context, area, marks().filter(({ step }) => step >= frame.first && step <= frame.last), x);
+    drawMarks(
+      context,
+      area,
+      marks().filter(({ step }) => step >= frame.first && step <= frame.last),
+      x,
+    );
     if (cursor.step !== null) drawCursor(context, area, x(cursor.step));
     const axis = current[0]?.x ?? [];
     if (axis.length) made.setRange(cursor.step ?? axis.at(-1), axis[0], axis.at(-1));
@@ -95,7 +118,8 @@ export const lineChart = ({ label, height = 220, lines, marks = () => [], shade 
 
   const axis = () => current[0]?.x ?? [];
   const said = (step) => {
-    const first = current[0]?.first, place = nearest(axis(), step);
+    const first = current[0]?.first,
+      place = nearest(axis(), step);
     const lines = [first ? stepWords(first[place], axis()[place]) : `${title} ${step.toLocaleString("en")}`];
     for (const { name, x, y, heard = true, dots = false } of current) {
       const i = nearest(x, step);
@@ -141,13 +165,19 @@ export const logarithmicButton = (chart, values) => {
     element.setAttribute("aria-pressed", String(on));
     chart.setLogarithmic(on);
   };
-  const element = button("Logarithmic", () => {
-    byHand = true;
-    set(element.getAttribute("aria-pressed") !== "true");
-  }, { "aria-pressed": "false" });
+  const element = button(
+    "Logarithmic",
+    () => {
+      byHand = true;
+      set(element.getAttribute("aria-pressed") !== "true");
+    },
+    { "aria-pressed": "false" },
+  );
   const suit = () => {
     if (byHand) return;
-    const held = values().filter((value) => value > 0).sort((one, other) => one - other);
+    const held = values()
+      .filter((value) => value > 0)
+      .sort((one, other) => one - other);
     set(held.length > 0 && held.at(-1) > STEEP * held[held.length >> 1]);
   };
   return { element, suit };
@@ -155,13 +185,15 @@ export const logarithmicButton = (chart, values) => {
 
 /** The mean over up to `reach` neighbours on either side, fewer near the ends, so that the line neither lags nor bends there; as on the run's page. */
 export const smoothed = (values, reach) => {
-  const sums = new Float64Array(values.length + 1), counts = new Uint32Array(values.length + 1);
+  const sums = new Float64Array(values.length + 1),
+    counts = new Uint32Array(values.length + 1);
   values.forEach((value, i) => {
     sums[i + 1] = sums[i] + (value ?? 0);
     counts[i + 1] = counts[i] + (value === null ? 0 : 1);
   });
   return values.map((_, i) => {
-    const near = Math.min(reach, i, values.length - 1 - i), held = counts[i + near + 1] - counts[i - near];
+    const near = Math.min(reach, i, values.length - 1 - i),
+      held = counts[i + near + 1] - counts[i - near];
     return held ? (sums[i + near + 1] - sums[i - near]) / held : null;
   });
 };

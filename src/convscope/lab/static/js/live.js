@@ -1,6 +1,7 @@
 // Follows a run while it goes on: server-sent events, connected again after any break. A stream begins with everything that there is.
 
-const SOONEST = 500, LATEST = 8_000; // milliseconds between attempts to connect again
+const SOONEST = 500,
+  LATEST = 8_000; // milliseconds between attempts to connect again
 
 /**
  * Follow a run's events until it has ended.
@@ -10,7 +11,10 @@ const SOONEST = 500, LATEST = 8_000; // milliseconds between attempts to connect
  * @returns {{close: function()}}
  */
 export const follow = (run, handlers, onStatus = () => {}) => {
-  let source = null, timer = 0, pause = SOONEST, ended = false;
+  let source = null,
+    timer = 0,
+    pause = SOONEST,
+    ended = false;
 
   const connect = () => {
     clearTimeout(timer);
@@ -25,7 +29,8 @@ export const follow = (run, handlers, onStatus = () => {}) => {
       close();
       onStatus("ended");
     });
-    source.addEventListener("error", () => { // the browser's own attempts give up at the first refusal: ours do not
+    source.addEventListener("error", () => {
+      // the browser's own attempts give up at the first refusal: ours do not
       disconnect();
       if (ended) return;
       onStatus("waiting");

@@ -4,13 +4,22 @@ import { get } from "./api.js";
 import { isDark, onTheme, toggleTheme } from "./colours.js";
 import { announce, failure, h, put, waiting } from "./dom.js";
 
-const TABS = [["train", "Train"], ["inside", "Inside"], ["trace", "Trace"], ["kernel", "Kernel"], ["compare", "Compare"], ["questions", "Questions"]];
+const TABS = [
+  ["train", "Train"],
+  ["inside", "Inside"],
+  ["trace", "Trace"],
+  ["kernel", "Kernel"],
+  ["compare", "Compare"],
+  ["questions", "Questions"],
+];
 const STATE_EVERY = 5_000; // milliseconds; how soon a run that was started in a terminal or another tab shows in the bar
 
 const root = document.getElementById("panel");
 const bar = document.getElementById("tabs");
 const listeners = new Set();
-let module = null, shown = null, asked = 0;
+let module = null,
+  shown = null,
+  asked = 0;
 
 // ---------------------------------------------------------------- what tabs are given
 
@@ -39,7 +48,8 @@ export const context = {
   /** Remembers which run the tabs look at. */
   chooseRun(run) {
     context.run = run;
-    for (const element of document.querySelectorAll("[data-run-tab]")) element.href = run ? link(element.dataset.runTab, run) : link(element.dataset.runTab);
+    for (const element of document.querySelectorAll("[data-run-tab]"))
+      element.href = run ? link(element.dataset.runTab, run) : link(element.dataset.runTab);
   },
   /** Calls back with the state now and after every change of it; returns what ends that. */
   onState(listener) {
@@ -61,7 +71,20 @@ export const context = {
 
 const RUN_TABS = new Set(["inside", "trace"]); // those whose address names the run
 const tabs = TABS.map(([name, label]) =>
-  h("a", { role: "tab", id: `tab-${name}`, href: link(name), "aria-selected": "false", "aria-controls": "panel", tabindex: "-1", data: RUN_TABS.has(name) ? { runTab: name } : {} }, label));
+  h(
+    "a",
+    {
+      role: "tab",
+      id: `tab-${name}`,
+      href: link(name),
+      "aria-selected": "false",
+      "aria-controls": "panel",
+      tabindex: "-1",
+      data: RUN_TABS.has(name) ? { runTab: name } : {},
+    },
+    label,
+  ),
+);
 bar.append(...tabs);
 bar.addEventListener("keydown", (event) => {
   const at = tabs.indexOf(document.activeElement);
@@ -87,7 +110,8 @@ const routed = async () => {
   const route = routeOf(location.hash);
   context.route = route;
   if (module && shown === route.tab && module.routed) return module.routed(route);
-  const mine = (asked += 1), isFirst = shown === null;
+  const mine = (asked += 1),
+    isFirst = shown === null;
   module?.unmount?.();
   module = null;
   shown = route.tab;
@@ -129,7 +153,8 @@ theme.addEventListener("click", toggleTheme);
 onTheme(named);
 named();
 
-document.querySelector(".skip").addEventListener("click", (event) => { // "#panel" is no route
+document.querySelector(".skip").addEventListener("click", (event) => {
+  // "#panel" is no route
   event.preventDefault();
   root.focus();
 });

@@ -3,7 +3,12 @@ import { post } from "./api.js";
 import { choices, failure, field, h, notice, put, select } from "./dom.js";
 import { setting } from "./words.js";
 
-const NAMES = { pytorch: "PyTorch's default", kaiming_normal: "Kaiming, normal", kaiming_uniform: "Kaiming, uniform", xavier_normal: "Xavier, normal" };
+const NAMES = {
+  pytorch: "PyTorch's default",
+  kaiming_normal: "Kaiming, normal",
+  kaiming_uniform: "Kaiming, uniform",
+  xavier_normal: "Xavier, normal",
+};
 const ALSO = { clip: "clip_norm" }; // settings that findings change under another name
 const MEANT = { init: { kaiming: "kaiming_normal" } }; // and their values
 const named = (name) => [name, NAMES[name] ?? setting(name)];
@@ -34,7 +39,15 @@ export const runForm = (state, onStarted) => {
     seed: number("seed", defaults.seed, { min: 0, max: 2 ** 31 - 1, step: 1, required: true }),
   };
   const more = {
-    augment: select([["", "by the data"], ["true", "on"], ["false", "off"]], "", { name: "augment" }),
+    augment: select(
+      [
+        ["", "by the data"],
+        ["true", "on"],
+        ["false", "off"],
+      ],
+      "",
+      { name: "augment" },
+    ),
     weight_decay: number("weight_decay", "", { min: 0, max: 10, step: "any", placeholder: "0.01" }),
     clip_norm: number("clip_norm", "", { min: 0, step: "any", placeholder: "off" }),
     label_smoothing: number("label_smoothing", "", { min: 0, max: 0.99, step: "any", placeholder: "0" }),
@@ -50,25 +63,42 @@ export const runForm = (state, onStarted) => {
     folderField.hidden = onMnist;
     folder.required = !onMnist;
   };
-  const source = choices("Data", [["mnist", "MNIST"], ["folder", "My images"]], "mnist", (value) => {
-    chooseSource(value);
-    if (!onMnist) folder.focus();
-  });
+  const source = choices(
+    "Data",
+    [
+      ["mnist", "MNIST"],
+      ["folder", "My images"],
+    ],
+    "mnist",
+    (value) => {
+      chooseSource(value);
+      if (!onMnist) folder.focus();
+    },
+  );
   folderField.hidden = true;
 
-  const read = { // how a control's text becomes a setting
+  const read = {
+    // how a control's text becomes a setting
     lr: (text) => (text.trim() === "auto" ? "auto" : Number(text.trim().replace(",", "."))),
     augment: (text) => text === "true",
-    model: String, schedule: String, init: String,
+    model: String,
+    schedule: String,
+    init: String,
   };
   const values = () => ({
     data: onMnist ? "mnist" : folder.value.trim(),
     norm: norm.checked,
-    ...Object.fromEntries(Object.entries(controls).filter(([, { value }]) => value !== "").map(([name, { value }]) => [name, (read[name] ?? Number)(value)])),
+    ...Object.fromEntries(
+      Object.entries(controls)
+        .filter(([, { value }]) => value !== "")
+        .map(([name, { value }]) => [name, (read[name] ?? Number)(value)]),
+    ),
   });
 
-  const checked = () => { // what the browser cannot check by itself
-    const { lr } = values(), bad = lr !== "auto" && !(Number.isFinite(lr) && lr > 0);
+  const checked = () => {
+    // what the browser cannot check by itself
+    const { lr } = values(),
+      bad = lr !== "auto" && !(Number.isFinite(lr) && lr > 0);
     fields.lr.setCustomValidity(bad ? "Type auto, or a number above 0 such as 0.06." : "");
     for (const control of [...Object.values(controls), folder]) control.setAttribute("aria-invalid", String(!control.validity.valid));
     if (Object.values(more).some((control) => !control.validity.valid)) rest.open = true;
@@ -91,13 +121,39 @@ export const runForm = (state, onStarted) => {
     }
   };
 
-  const rest = h("details", {}, h("summary", {}, "More settings"), h("div", { class: "fields" },
-    field("Augmentation", more.augment), field("Weight decay", more.weight_decay), field("Clip gradients at", more.clip_norm), field("Label smoothing", more.label_smoothing)));
+  const rest = h(
+    "details",
+    {},
+    h("summary", {}, "More settings"),
+    h(
+      "div",
+      { class: "fields" },
+      field("Augmentation", more.augment),
+      field("Weight decay", more.weight_decay),
+      field("Clip gradients at", more.clip_norm),
+      field("Label smoothing", more.label_smoothing),
+    ),
+  );
   let busy = Boolean(state.training);
   const note = h("p", { class: "hint" });
-  const element = h("form", { class: "stack", novalidate: true, on: { submit, input: ({ target }) => { if (target === fields.lr) target.setCustomValidity(""); target.setAttribute("aria-invalid", "false"); } } },
-    source, folderField,
-    h("div", { class: "fields" },
+  const element = h(
+    "form",
+    {
+      class: "stack",
+      novalidate: true,
+      on: {
+        submit,
+        input: ({ target }) => {
+          if (target === fields.lr) target.setCustomValidity("");
+          target.setAttribute("aria-invalid", "false");
+        },
+      },
+    },
+    source,
+    folderField,
+    h(
+      "div",
+      { class: "fields" },
       wide(field("Network", fields.model)),
       field("Epochs", fields.epochs),
       field("Batch size", fields.batch_size),
@@ -105,10 +161,12 @@ export const runForm = (state, onStarted) => {
       field("Schedule", fields.schedule),
       wide(field("First weights", fields.init)),
       field("Seed", fields.seed),
-      h("label", { class: "check" }, norm, "Batch norm")),
+      h("label", { class: "check" }, norm, "Batch norm"),
+    ),
     rest,
     h("div", { class: "actions" }, start, note),
-    said);
+    said,
+  );
 
   const update = (now) => {
     busy = Boolean(now.training);
@@ -121,7 +179,8 @@ export const runForm = (state, onStarted) => {
   const fill = (settings) => {
     const left = {};
     for (const [given, wanted] of Object.entries(settings)) {
-      const name = ALSO[given] ?? given, value = MEANT[name]?.[wanted] ?? wanted;
+      const name = ALSO[given] ?? given,
+        value = MEANT[name]?.[wanted] ?? wanted;
       if (name === "norm") norm.checked = Boolean(value);
       else if (name === "data") {
         source.querySelector(`input[value=${value === "mnist" ? "mnist" : "folder"}]`).checked = true;
@@ -141,7 +200,11 @@ export const runForm = (state, onStarted) => {
   const told = (change, left) => {
     const list = (names) => names.map((name) => `${setting(name)} ${setting(String(change[name]))}`).join(", ");
     const set = Object.keys(change).filter((name) => !left.includes(name));
-    put(said, set.length > 0 && notice(`Changed: ${list(set)}. Look it over and start.`, "running"), left.length > 0 && notice(`The form has no such setting: ${list(left)}.`));
+    put(
+      said,
+      set.length > 0 && notice(`Changed: ${list(set)}. Look it over and start.`, "running"),
+      left.length > 0 && notice(`The form has no such setting: ${list(left)}.`),
+    );
     start.focus();
   };
   return { element, update, fill, told };

@@ -7,14 +7,45 @@ import { percent, plural, when } from "./words.js";
 const STATES = { starting: "starting", running: "running", finished: "", stopped: "stopped", failed: "failed", broken: "cut off" };
 
 const row = (run, link, opened) => {
-  const facts = [run.data?.split(/[\\/]/).at(-1), run.accuracy !== null && run.accuracy !== undefined ? percent(run.accuracy) : null, run.epochs_done ? plural(run.epochs_done, "epoch") : null].filter(Boolean);
+  const facts = [
+    run.data?.split(/[\\/]/).at(-1),
+    run.accuracy !== null && run.accuracy !== undefined ? percent(run.accuracy) : null,
+    run.epochs_done ? plural(run.epochs_done, "epoch") : null,
+  ].filter(Boolean);
   const state = STATES[run.state] ?? run.state;
-  return h("li", {}, h("a", { href: link("train", run.run), "aria-current": run.run === opened ? "true" : null },
-    h("span", { class: "of-run" },
-      h("b", {}, run.run),
-      state ? h("span", { class: `chip ${run.state === "starting" ? "running" : run.state}` }, run.state === "running" && h("span", { class: "dot", "aria-hidden": "true" }), state)
-        : run.verdict && h("span", { class: `sign ${run.verdict}`, title: WORDS[run.verdict] }, h("span", { "aria-hidden": "true" }, SIGNS[run.verdict]), h("span", { class: "quiet" }, WORDS[run.verdict]))),
-    h("span", { class: "hint" }, facts.join(" · "), run.created && [facts.length > 0 && " · ", h("time", { datetime: run.created }, when(run.created))])));
+  return h(
+    "li",
+    {},
+    h(
+      "a",
+      { href: link("train", run.run), "aria-current": run.run === opened ? "true" : null },
+      h(
+        "span",
+        { class: "of-run" },
+        h("b", {}, run.run),
+        state
+          ? h(
+              "span",
+              { class: `chip ${run.state === "starting" ? "running" : run.state}` },
+              run.state === "running" && h("span", { class: "dot", "aria-hidden": "true" }),
+              state,
+            )
+          : run.verdict &&
+              h(
+                "span",
+                { class: `sign ${run.verdict}`, title: WORDS[run.verdict] },
+                h("span", { "aria-hidden": "true" }, SIGNS[run.verdict]),
+                h("span", { class: "quiet" }, WORDS[run.verdict]),
+              ),
+      ),
+      h(
+        "span",
+        { class: "hint" },
+        facts.join(" · "),
+        run.created && [facts.length > 0 && " · ", h("time", { datetime: run.created }, when(run.created))],
+      ),
+    ),
+  );
 };
 
 /**
@@ -23,7 +54,8 @@ const row = (run, link, opened) => {
  */
 export const runList = ({ link }) => {
   const element = h("ul", { class: "runs" });
-  let runs = [], before = "";
+  let runs = [],
+    before = "";
   const refresh = async (opened) => {
     try {
       runs = (await get("/api/runs")).runs;

@@ -28,7 +28,8 @@ export const emptyLayer = (name, kind = "") => ({ name, kind, ...columnsOf(LAYER
 
 /** Takes a `layers` event into a layer. */
 export const extendLayer = (layer, event) => {
-  const before = layer.first.length, { counts, samples, edges } = event.color_dim;
+  const before = layer.first.length,
+    { counts, samples, edges } = event.color_dim;
   const keep = append(layer, LAYER, event);
   if (event.restart) layer.version += 1;
   layer.edges = edges;
@@ -45,25 +46,35 @@ export const columnOf = (layer, step) => Math.min(firstFrom(layer.step, step), l
 
 /** Whether a finding is about this layer or one of its parameters. */
 export const belongs = (finding, name) =>
-  Boolean(finding.where) && (finding.where === name || (finding.where.startsWith(`${name}.`) && !finding.where.slice(name.length + 1).includes(".")));
+  Boolean(finding.where) &&
+  (finding.where === name || (finding.where.startsWith(`${name}.`) && !finding.where.slice(name.length + 1).includes(".")));
 
 /** The findings as marks on a figure: all of them, or those of a layer, numbered in their order. */
 export const marksOf = (findings, name = null) =>
-  findings.map((finding, i) => ({ place: i + 1, step: finding.step, severity: finding.severity, name: finding.name, finding }))
+  findings
+    .map((finding, i) => ({ place: i + 1, step: finding.step, severity: finding.severity, name: finding.name, finding }))
     .filter(({ finding }) => name === null || belongs(finding, name));
 
 /** A run's series, and what takes the events of its stream into them. */
 export const makeSeries = () => {
   const run = { steps: columnsOf(STEPS), layers: new Map(), results: [], verdict: null, state: null };
   const take = {
-    steps(event) { append(run.steps, STEPS, event); },
+    steps(event) {
+      append(run.steps, STEPS, event);
+    },
     layers(event) {
       if (!run.layers.has(event.layer)) run.layers.set(event.layer, emptyLayer(event.layer, event.kind));
       extendLayer(run.layers.get(event.layer), event);
     },
-    results(event) { run.results = event.rows; },
-    verdict(event) { run.verdict = event; },
-    state(event) { run.state = event; },
+    results(event) {
+      run.results = event.rows;
+    },
+    verdict(event) {
+      run.verdict = event;
+    },
+    state(event) {
+      run.state = event;
+    },
   };
   return { run, take };
 };

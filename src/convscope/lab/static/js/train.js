@@ -7,10 +7,15 @@ import { runView } from "./run_view.js";
 const LIST_EVERY = 5_000; // milliseconds
 const NARROW = matchMedia("(max-width: 60rem)");
 
-let view = null, timer = 0, endState = null, parts = null, mounted = 0;
+let view = null,
+  timer = 0,
+  endState = null,
+  parts = null,
+  mounted = 0;
 
 export const mount = async (root, context) => {
-  const mine = (mounted += 1), gone = () => mine !== mounted; // another tab may be chosen while this one waits for the server
+  const mine = (mounted += 1),
+    gone = () => mine !== mounted; // another tab may be chosen while this one waits for the server
   const state = context.state ?? (await context.refresh());
   if (gone()) return;
   const form = runForm(state, (run) => {
@@ -24,24 +29,53 @@ export const mount = async (root, context) => {
   const side = h("aside", { class: "stack side", "aria-label": "Runs" }, fresh, others);
   put(root, h("div", { class: "split train" }, side, place));
 
-  const again = (detail, change) => { // the settings of a run with a finding's change, ready to be started
+  const again = (detail, change) => {
+    // the settings of a run with a finding's change, ready to be started
     const left = form.fill({ ...detail?.settings, ...change });
     fresh.open = true;
     showWhere(fresh);
-    form.told(change, Object.keys(change).filter((name) => name in left));
+    form.told(
+      change,
+      Object.keys(change).filter((name) => name in left),
+    );
   };
 
   const open = (run) => {
     view?.end();
     view = null;
     if (run === null) {
-      return put(place, h("section", { class: "panel empty" }, h("h1", {}, "See a network learn"),
-        h("p", {}, "Start a run, and its loss, its schedule and every layer appear here while it trains, with a diagnosis in words as soon as something goes wrong."),
-        button("Train on MNIST now", () => form.element.requestSubmit(), { class: "primary" })));
+      return put(
+        place,
+        h(
+          "section",
+          { class: "panel empty" },
+          h("h1", {}, "See a network learn"),
+          h(
+            "p",
+            {},
+            "Start a run, and its loss, its schedule and every layer appear here while it trains, with a diagnosis in words as soon as something goes wrong.",
+          ),
+          button(
+            "Train on MNIST now",
+            () => {
+              form.fill({ data: "mnist" });
+              form.element.requestSubmit();
+            },
+            { class: "primary" },
+          ),
+        ),
+      );
     }
     context.chooseRun(run);
     const look = () => Promise.allSettled([context.refresh(), list.refresh(run)]);
-    view = runView(run, context, { onEnd: look, onResume: () => { open(run); look(); }, apply: again });
+    view = runView(run, context, {
+      onEnd: look,
+      onResume: () => {
+        open(run);
+        look();
+      },
+      apply: again,
+    });
     put(place, view.element);
     if (NARROW.matches) fresh.open = others.open = false;
   };

@@ -10,7 +10,10 @@ export const figure = (value, digits = 4) => {
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
   if (Number.isInteger(value) && Math.abs(value) < 1e15) return count(value);
   const size = Math.abs(value);
-  if (size < 1e-4 || size >= 1e7) return minus(value.toExponential(digits - 1)).replace("e+", "e").replace("e-", "e−");
+  if (size < 1e-4 || size >= 1e7)
+    return minus(value.toExponential(digits - 1))
+      .replace("e+", "e")
+      .replace("e-", "e−");
   const places = Math.max(digits - 1 - Math.floor(Math.log10(size)), 0);
   return minus(value.toLocaleString("en", { minimumFractionDigits: places, maximumFractionDigits: places }));
 };
@@ -25,7 +28,8 @@ export const count = (value) => (value === null || value === undefined ? NO_NUMB
 export const percent = (share, digits = 2) => {
   if (share === null || share === undefined || Number.isNaN(share)) return NO_NUMBER;
   if (share === 0 || share === 1) return `${100 * share} %`;
-  const rounded = (100 * share).toFixed(digits), least = 10 ** -digits;
+  const rounded = (100 * share).toFixed(digits),
+    least = 10 ** -digits;
   if (Number(rounded) === 100) return `over ${(100 - least).toFixed(digits)} %`;
   return Number(rounded) === 0 ? `under ${least.toFixed(digits)} %` : `${rounded} %`;
 };
@@ -45,10 +49,16 @@ export const duration = (seconds) => {
 
 /** How long ago or how far ahead a moment is. */
 export const when = (moment, now = Date.now()) => {
-  const minutes = (new Date(moment).getTime() - now) / 60000, size = Math.abs(minutes);
+  const minutes = (new Date(moment).getTime() - now) / 60000,
+    size = Math.abs(minutes);
   if (!Number.isFinite(minutes)) return NO_NUMBER;
   if (size < 1) return "now";
-  const said = size < 90 ? plural(Math.round(size), "minute") : size < 36 * 60 ? plural(Math.round(size / 60), "hour") : plural(Math.round(size / 1440), "day");
+  const said =
+    size < 90
+      ? plural(Math.round(size), "minute")
+      : size < 36 * 60
+        ? plural(Math.round(size / 60), "hour")
+        : plural(Math.round(size / 1440), "day");
   return minutes > 0 ? `in ${said}` : `${said} ago`;
 };
 
@@ -58,7 +68,15 @@ export const steps = (first, last = first) => (first === last ? `step ${count(la
 /** A rule's or setting's name as words. */
 export const words = (name) => name.replaceAll("_", " ");
 
-const SETTINGS = { lr: "learning rate", norm: "batch norm", init: "first weights", batch_size: "images a step", clip_norm: "gradients clipped at", one_cycle: "1cycle", model: "network" };
+const SETTINGS = {
+  lr: "learning rate",
+  norm: "batch norm",
+  init: "first weights",
+  batch_size: "images a step",
+  clip_norm: "gradients clipped at",
+  one_cycle: "1cycle",
+  model: "network",
+};
 
 /** A setting's name, or a choice's, as people call it. */
 export const setting = (name) => SETTINGS[name] ?? words(name);
