@@ -25,6 +25,7 @@ from convscope.watch.stats import SAMPLE_SIZE, SamplePlan, Scratch, channel_maxi
 Array = NDArray[Any]
 MASK_PERIOD = 16  # steps between looks at every channel of a layer: one look costs about as much as its sums, a sixteenth of it little
 MOST_CHANNELS = 65_536  # of an output whose axis 1 is taken for channels
+MOST_TOGETHER = 128  # samples turned into counts by one call: what it writes stays in the cache, and memory is bounded
 FIRST_LAYERS = 16  # for which there is room at once, unless it is known how many they are; the room doubles when they are more
 
 
@@ -174,24 +175,24 @@ class Buffers:
         rows["sample_count"] = looked_at
         for name in ("minimum", "maximum"):
             rows[name] = math.nan
-        found = []
-        for layer, sizes in enumerate(looked_at):
-            for width in numpy.unique(sizes[sizes > 0]).tolist():
-                places = numpy.flatnonzero(sizes == width)
-                start, stop = int(places[0]), int(places[-1]) + 1
-                samples = self._samples[layer, start:stop, :width] if stop - start == len(places) else self._samples[layer, places, :width]
+        flat, found = self._samples.flatten(0, 1), []
+        for width in numpy.unique(looked_at[looked_at > 0]).tolist():
+            places = numpy.argwhere(looked_at == width)
+            for start in range(0, len(places), MOST_TOGETHER):
+                layers, steps = places[start : start + MOST_TOGETHER].T
+                samples = flat[torch.from_numpy(layers * self.rows + steps)][:, :width].contiguous()
                 self._scratch = Scratch.fitting(samples, self._scratch)
                 stats = sample_stats(samples, self.near_zero, self._scratch)
                 for name in ("nan_count", "inf_count", "zero_count", "near_zero_count", "minimum", "maximum"):
-                    rows[name][layer, places] = getattr(stats, name)
+                    rows[name][layers, steps] = getattr(stats, name)
                 for at, (mean, variance) in stats.moments.items():
-                    rows["mean"][layer, places[at]], rows["m2"][layer, places[at]] = mean, variance
-                found.append((layer, places, stats))
-        first = min((stats.first_bin for _, _, stats in found), default=0)
-        last = max((stats.first_bin + stats.bins.shape[1] for _, _, stats in found), default=first)
+                    rows["mean"][layers[at], steps[at]], rows["m2"][layers[at], steps[at]] = mean, variance
+                found.append((layers, steps, stats))
+        first = min((stats.first_bin for *_, stats in found), default=0)
+        last = max((stats.first_bin + stats.bins.shape[1] for *_, stats in found), default=first)
         bins = numpy.zeros((*looked_at.shape, last - first), dtype=numpy.int64)
-        for layer, places, stats in found:
-            bins[layer, places, stats.first_bin - first : stats.first_bin - first + stats.bins.shape[1]] = stats.bins
+        for layers, steps, stats in found:
+            bins[layers, steps, stats.first_bin - first : stats.first_bin - first + stats.bins.shape[1]] = stats.bins
         return first, bins
 
     def _fill_moments(self, rows: Array) -> Array:
@@ -227,8 +228,9 @@ class Buffers:
             channels = maximum.numel()
             packed = numpy.packbits((maximum > 0).cpu().numpy(), bitorder="little")
             mask = masks.get(layer, numpy.zeros((self.rows, 0), dtype=numpy.uint8))
-            missing = max(0, len(packed) - mask.shape[1])  # a shared layer may have more channels than before
-            masks[layer] = numpy.pad(mask, ((0, 0), (0, missing)))
+            if (missing := len(packed) - mask.shape[1]) > 0:  # a shared layer may have more channels than before
+                mask = numpy.pad(mask, ((0, 0), (0, missing)))
+            masks[layer] = mask
             masks[layer][row, : len(packed)] |= packed
             rows["channels"][layer, row] = channels
             rows["positive_samples"][layer, row] += images

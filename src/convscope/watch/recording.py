@@ -343,6 +343,11 @@ class Recording:
             self._ended_at += now.seconds
             self._done.append(now)
 
+    def finish_step(self) -> None:
+        """Say that nothing more belongs to a step whose optimiser has stepped; otherwise it ends when the next one begins."""
+        if self._now is not None and self._now.optimizers:
+            self._end_step()
+
     def drain(self) -> None:
         """Turn what the buffers hold into records and hand them to the log; in the middle of a step its rest is not recorded."""
         if self._now is not None:

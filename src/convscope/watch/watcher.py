@@ -105,7 +105,8 @@ class Watcher:
         self._recording.join_pass(model, arguments)
 
     def flush(self) -> None:
-        """Write what was recorded until now to the log, for example before a checkpoint."""
+        """Write what was recorded until now to the log, for example before a checkpoint; to be called between steps."""
+        self._recording.finish_step()
         self._recording.drain()
         self.log.flush()
 
