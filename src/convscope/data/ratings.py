@@ -27,6 +27,7 @@ MARGIN = 0.1  # of the ratings' span, added at both ends: a sigmoid reaches its 
 BATCH_SIZE = 512
 LEAST_BATCH_SIZE = 16
 STEPS_AN_EPOCH = 100  # at least, where the data is small
+VALID_BATCH_SIZE = 8192  # at least: validation needs no gradients, and a pair is two numbers
 UNKNOWN = 0  # the number of every user or item without a training rating
 
 Range = tuple[float, float]
@@ -265,7 +266,9 @@ def _loaders(
 
     def loader(rows_N: npt.NDArray[np.int64], *, training: bool) -> RatingLoader:
         pairs_N2 = torch.from_numpy(np.stack([users_N[rows_N], items_N[rows_N]], 1)).to(device)
-        return RatingLoader(pairs_N2, torch.from_numpy(table.ratings_N[rows_N]).to(device), batch_size=size, shuffle=training, seed=seed)
+        ratings_N = torch.from_numpy(table.ratings_N[rows_N]).to(device)
+        batch_size = size if training else max(size, VALID_BATCH_SIZE)
+        return RatingLoader(pairs_N2, ratings_N, batch_size=batch_size, shuffle=training, seed=seed)
 
     return RatingLoaders(
         loader(train_N, training=True), loader(valid_N, training=False), users, items, path.stem, found, y_range, table, valid_N
