@@ -12,6 +12,7 @@ from hand_made import (
     MODES,
     NETWORK,
     OPTIMIZER,
+    STEPS,
     UPDATES,
     VALIDATION,
     falling,
@@ -352,3 +353,10 @@ def test_steps_that_grow_until_the_loss_breaks_are_its_cause() -> None:
         "From step 0 on each step changes the weights by more than 10 times their size (0.1 % is usual), so training jumps about instead of "
         "settling: the learning rate of 0.05 is too high."
     )
+
+
+def test_a_teacher_that_answers_on_training_images_is_no_validation() -> None:
+    leaked = seen("validation", 250, **{**VALIDATION, "in_training": 0.9, "leaked": 0.9})
+    between_all_steps = seen("modes", 250, **{**MODES, "eval_passes": STEPS, "evaluations": STEPS})
+    assert said(judged(leaked, between_all_steps)) == []
+    assert said(judged(leaked)) == ["data_order_or_leak"]

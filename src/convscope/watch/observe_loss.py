@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,23 @@ from convscope.watch.loss_spy import LossCall
 
 MOST_ROWS = 1024  # of a batch, looked at
 MOST_CLASSES = 1000  # counted one by one
+REARRANGING = frozenset(
+    {
+        "Select",
+        "Squeeze",
+        "Unsqueeze",
+        "View",
+        "UnsafeView",
+        "Reshape",
+        "ReshapeAlias",
+        "Permute",
+        "Transpose",
+        "T",
+        "Slice",
+        "Alias",
+        "Clone",
+    }
+)
 HUGE = 1e9  # distances beyond it say nothing more
 
 
@@ -53,6 +71,19 @@ def answers(call: LossCall) -> Answers | None:
     own = scores.gather(1, labels.clamp(0, classes - 1)[:, None])  # ignore_index is negative
     loss = call.result.detach().double().mean().reshape(1).view(torch.int64)
     return Answers(torch.cat([loss, scores.argmax(1), labels, (scores > own).sum(1)]), classes)
+
+
+def _maker(values: Tensor) -> str | None:
+    """The operation that computed a tensor, such as "Sigmoid"; operations that only choose or rearrange are passed over."""
+    node = values.grad_fn
+    while node is not None and _operation(node) in REARRANGING and node.next_functions:
+        node = node.next_functions[0][0]
+    return _operation(node) if node is not None else None
+
+
+def _operation(node: Any) -> str:
+    name: str = node.name()
+    return name.partition("Backward")[0]
 
 
 def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Callable[[Observation], None]) -> None:
@@ -91,7 +122,7 @@ def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Call
         "classes": int(values.shape[1]) if values.ndim >= 2 else None,
         "shapes": f"{_shape(values)} and {_shape(target)}",
         "same_shape": values.shape == target.shape,
-        "made_by": call.input.grad_fn.name().partition("Backward")[0] if call.input.grad_fn is not None else None,
+        "made_by": _maker(call.input),
     }
     name, index = call.name, not target.is_floating_point()  # the closure keeps no tensor alive
 

@@ -146,7 +146,7 @@ def _strays(view: RunView) -> Finding | None:
         return None
     share, fresh = number(seen, "share"), number(seen, "fresh", 0.0)
     where = f"weights of shape {seen.numbers.get('shapes')}, in layers that the network does not hold as its own"
-    return _left_out(seen.step, _left_out_severity(view, share, fresh), share, where, fresh)
+    return _left_out(0, _left_out_severity(view, share, fresh), share, where, fresh)
 
 
 def _left_out_severity(view: RunView, left_out: float, fresh: float) -> Severity:
@@ -248,7 +248,7 @@ def _idle_group(view: RunView) -> Finding | None:
     group = int(idle[0].partition(":")[2] or 0)
     return Finding(
         "update_no_op",
-        "problem" if view.outcome.bad else "warning",
+        "problem",
         "",
         0,
         f"The weights in the optimiser's parameter group {group} (counted from 0) have a learning rate of zero in every step, so they stay as they are.",
