@@ -257,6 +257,18 @@ def test_reading_in_the_middle_and_observations_reach_the_log():
     assert watch.diagnose().verdict == "too_early"
 
 
+def test_a_flush_after_a_step_writes_it_whole():
+    model = network()
+    with Watcher(model) as watch:
+        train(model, 2)
+        watch.flush()
+        assert len(watch.log.steps()) == 2
+        train(model, 1)
+    assert [record.first_step for record in watch.steps()] == [0, 1, 2]
+    assert all(record.gradient_norm is not None for record in watch.steps())
+    assert not any(math.isnan(record.update_ratio) for record in watch.layers()["3"])
+
+
 def test_another_thread_may_look_while_the_loop_runs():
     model, seen, troubles = network(), [], []
     with Watcher(model) as watch:

@@ -83,7 +83,7 @@ class Recording:
         step: number of optimiser steps taken.
         epoch: gives the epochs done, where the owner of the loop knows it.
         notes: what could not be seen, in words.
-        thread: in which the loop runs; only there can the buffers be drained, as nobody fills them then.
+        thread: in which the loop runs, 0 before it does; only there can the buffers be drained, as nobody fills them then.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Recording:
         near_zero: float = NEAR_ZERO,
         first_step: int = 0,
     ) -> None:
-        self.step, self.epoch, self.thread = first_step, _unknown, threading.get_ident()
+        self.step, self.epoch, self.thread = first_step, _unknown, 0
         self._models, self._log, self._every = dict(models), log, every
         self._sink: Sink = Alone(log)
         self._layers, self.notes = watched_layers(models, wanted)
