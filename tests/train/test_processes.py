@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from small_data import write_folder
 
+from convscope.runlog import RunLog
+
 SCRIPT = """
 import sys
 from convscope.train import runs
@@ -52,3 +54,13 @@ def test_two_processes_equal_one(tmp_path, monkeypatch):
         assert float(one.split(",")[2]) == pytest.approx(float(two.split(",")[2]), rel=1e-3)
     assert sum(line.startswith("accuracy ") for line in told) == 1
     assert [path.name for path in (tmp_path / "together" / "runs").iterdir()] == ["stripes-001"]
+    one, two = (RunLog.read(Path(result["run"]) / "log.sqlite") for result in (alone, together))
+    for record, reference in zip(two.steps(), one.steps(), strict=True):
+        assert record.loss.last == pytest.approx(reference.loss.last, rel=1e-3)
+        assert record.gradient_norm.last == pytest.approx(reference.gradient_norm.last, rel=1e-2)
+    assert two.layer_names() == one.layer_names()
+    for name, expected in one.layers().items():  # of all ranks together
+        for record, reference in zip(two.layers()[name], expected, strict=True):
+            assert (record.count, record.records) == (reference.count, 1)
+            assert record.mean == pytest.approx(reference.mean, abs=1e-2 * reference.std)
+            assert record.std == pytest.approx(reference.std, rel=1e-2)
