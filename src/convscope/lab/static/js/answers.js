@@ -1,4 +1,5 @@
-// The ways to answer a question, by its kind: each is {element, focus(), text(), lock(on)}; the text is what the server grades.
+// The ways to answer a question, by its kind: each is {element, focus(), text(), lock(on)}, where it makes sense also restore(text) and key(pressed);
+// the text is what the server grades.
 import { h, newId } from "./dom.js";
 
 const HINTS = {
@@ -36,6 +37,9 @@ const typed = (kind, submit) => {
     ),
     focus: () => control.focus(),
     text: () => control.value,
+    restore: (text) => {
+      control.value = text;
+    },
     lock: (on) => {
       control.readOnly = on;
     },
