@@ -219,3 +219,33 @@ def test_a_click_on_an_activation_traces_it(chromium: Browser, lab: Served) -> N
         expect(page.get_by_role("tab", selected=True)).to_have_text("Trace")
         page.go_back()
         wait_for_answer(page)
+
+
+STRANGE = """async () => {
+  const { colourBar, extent, shader, SIGNED } = await import("/static/js/shades.js");
+  const bar = colourBar(), ends = extent(new Float32Array([NaN, -1, 2, Infinity, -Infinity])), shade = shader(SIGNED, ends);
+  document.querySelector("main").append(bar.element);
+  bar.show({ style: SIGNED, ends, counts: ends });
+  return { ends, said: bar.element.innerText.split("\\n"), shades: [NaN, Infinity, -Infinity, 0].map((value) => shade(value).join()) };
+}"""
+
+
+def test_what_is_no_number_has_a_colour_and_a_count_of_its_own(chromium: Browser, lab: Served) -> None:
+    with lab_page(chromium, lab, "/inside/tiny") as page:
+        wait_for_answer(page)
+        found = page.evaluate(STRANGE)
+        assert found["ends"] == {"low": -1, "high": 2, "nan": 1, "infinite": 2}
+        assert [line for line in found["said"] if line.strip()] == ["−1", "0", "2", "1 not a number, 2 infinite"]
+        nan, above, below, zero = found["shades"]
+        assert nan == above == below != zero
+
+
+def test_the_ends_of_a_colour_bar_are_the_least_and_greatest_value(chromium: Browser, lab: Served, classifier: Classifier) -> None:
+    network = network_of(classifier, "valid:3")
+    with lab_page(chromium, lab, "/inside/tiny?image=valid:3") as page:
+        wait_for_answer(page)
+        for name in ("0.0", "1.1", "3.2"):
+            values = network.by_name[name].values
+            said = page.locator(f'[data-operation="{name}"] .colour-key > span').all_text_contents()
+            ends = [float(said[place].replace("−", "-")) for place in (0, 2)]
+            assert ends == [pytest.approx(float(edge), rel=5e-3, abs=1e-9) for edge in (values.min(), values.max())]

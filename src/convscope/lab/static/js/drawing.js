@@ -4,10 +4,12 @@
 // (LeCun, Cortes and Burges, "The MNIST database of handwritten digits"). A network that was trained on such digits wants nothing else.
 import { announce, button, h } from "./dom.js";
 
-export const BOX = 20, SIDE = 28; // pixels, from MNIST's description
-const BOARD = 280; // pixels of the board's own canvas
+export const BOX = 20; // pixels that the ink is fitted into, from MNIST's description
+export const SIDE = 28; // pixels of the image, from the same
+export const BOARD = 280; // pixels of the board's own canvas
 const PEN = 22; // its pixels; about 2 of MNIST's when a digit fills the board
-const KEY_STEP = 10, SMALL_STEP = 3; // its pixels for an arrow key, and with Shift
+const KEY_STEP = 10; // its pixels for an arrow key
+const SMALL_STEP = 3; // the same with Shift
 const FAINTEST = 8; // of 255: what counts as ink
 
 /** The bounding box of the ink in grey pixels: {top, left, height, width}, or null when there is none. */
@@ -23,11 +25,14 @@ const inkBox = (grey, rows, columns) => {
 };
 
 /** How much of each of `from` pixels falls into each of `to` equal parts of them. */
-const shares = (from, to) => Array.from({ length: to }, (_, part) => {
-  const [low, high] = [(part * from) / to, ((part + 1) * from) / to], found = [];
-  for (let pixel = Math.floor(low); pixel < Math.ceil(high) && pixel < from; pixel += 1) found.push([pixel, Math.min(high, pixel + 1) - Math.max(low, pixel)]);
-  return found;
-});
+const shares = (from, to) =>
+  Array.from({ length: to }, (_, part) => {
+    const [low, high] = [(part * from) / to, ((part + 1) * from) / to];
+    const found = [];
+    for (let pixel = Math.floor(low); pixel < Math.ceil(high) && pixel < from; pixel += 1)
+      found.push([pixel, Math.min(high, pixel + 1) - Math.max(low, pixel)]);
+    return found;
+  });
 
 /**
  * A drawing as MNIST would hold it.
@@ -39,9 +44,13 @@ export const centred = (grey, rows, columns) => {
   if (!ink) return null;
   const factor = BOX / Math.max(ink.height, ink.width);
   const [high, wide] = [Math.max(1, Math.round(ink.height * factor)), Math.max(1, Math.round(ink.width * factor))];
-  const down = shares(ink.height, high), along = shares(ink.width, wide);
-  const area = (ink.height / high) * (ink.width / wide), small = new Float64Array(high * wide);
-  let mass = 0, massDown = 0, massAlong = 0;
+  const down = shares(ink.height, high);
+  const along = shares(ink.width, wide);
+  const area = (ink.height / high) * (ink.width / wide);
+  const small = new Float64Array(high * wide);
+  let mass = 0;
+  let massDown = 0;
+  let massAlong = 0;
   for (let row = 0; row < high; row += 1) {
     for (let column = 0; column < wide; column += 1) {
       let sum = 0;
@@ -54,16 +63,19 @@ export const centred = (grey, rows, columns) => {
     }
   }
   const put = (size, centre) => Math.min(Math.max(Math.round(SIDE / 2 - centre), 0), SIDE - size);
-  const top = put(high, massDown / mass), left = put(wide, massAlong / mass);
+  const top = put(high, massDown / mass);
+  const left = put(wide, massAlong / mass);
   const image = new Uint8ClampedArray(SIDE * SIDE);
-  for (let row = 0; row < high; row += 1) for (let column = 0; column < wide; column += 1) image[(top + row) * SIDE + left + column] = Math.round(small[row * wide + column]);
+  for (let row = 0; row < high; row += 1)
+    for (let column = 0; column < wide; column += 1) image[(top + row) * SIDE + left + column] = Math.round(small[row * wide + column]);
   return image;
 };
 
 /** Grey pixels as a canvas of their own size. */
 export const greyCanvas = (grey, rows, columns) => {
   const canvas = h("canvas", { width: columns, height: rows });
-  const context = canvas.getContext("2d"), image = context.createImageData(columns, rows);
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(columns, rows);
   for (let at = 0; at < rows * columns; at += 1) image.data.set([grey[at], grey[at], grey[at], 255], 4 * at);
   context.putImageData(image, 0, 0);
   return canvas;
@@ -79,12 +91,21 @@ export const asPng = (canvas) => canvas.toDataURL("image/png").split(",")[1];
  */
 export const drawingBoard = (onDrawn) => {
   const canvas = h("canvas", {
-    class: "board", width: BOARD, height: BOARD, tabindex: "0", role: "application",
-    "aria-label": "Drawing board. Draw with the pointer, or: arrow keys move the pen, Space lowers and lifts it, Backspace takes the last stroke back, Delete clears.",
+    class: "board",
+    width: BOARD,
+    height: BOARD,
+    tabindex: "0",
+    role: "application",
+    "aria-label":
+      "Drawing board. Draw with the pointer, or: arrow keys move the pen, Space lowers and lifts it, Backspace takes the last stroke back, Delete clears.",
   });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   const cursor = h("span", { class: "pen", "aria-hidden": "true", hidden: true });
-  let strokes = [], current = null, pen = { x: BOARD / 2, y: BOARD / 4 }, down = false, asked = 0;
+  let strokes = [];
+  let current = null;
+  let pen = { x: BOARD / 2, y: BOARD / 4 };
+  let down = false;
+  let asked = 0;
 
   const line = (stroke) => {
     context.strokeStyle = context.fillStyle = "#fff";
@@ -99,7 +120,8 @@ export const drawingBoard = (onDrawn) => {
   const told = () => {
     asked ||= requestAnimationFrame(() => {
       asked = 0;
-      const { data } = context.getImageData(0, 0, BOARD, BOARD), grey = new Uint8ClampedArray(BOARD * BOARD);
+      const { data } = context.getImageData(0, 0, BOARD, BOARD);
+      const grey = new Uint8ClampedArray(BOARD * BOARD);
       for (let at = 0; at < grey.length; at += 1) grey[at] = data[4 * at];
       onDrawn(strokes.length ? grey : null);
     });
@@ -149,7 +171,10 @@ export const drawingBoard = (onDrawn) => {
     if (!current || !canvas.hasPointerCapture(event.pointerId)) return;
     for (const step of event.getCoalescedEvents?.() ?? [event]) extend(pointOf(step));
   });
-  for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => { if (!down) current = null; });
+  for (const name of ["pointerup", "pointercancel"])
+    canvas.addEventListener(name, () => {
+      if (!down) current = null;
+    });
 
   const showPen = () => {
     cursor.hidden = false;
@@ -174,7 +199,9 @@ export const drawingBoard = (onDrawn) => {
     event.preventDefault();
     showPen();
   });
-  canvas.addEventListener("focus", () => { if (canvas.matches(":focus-visible")) showPen(); });
+  canvas.addEventListener("focus", () => {
+    if (canvas.matches(":focus-visible")) showPen();
+  });
   canvas.addEventListener("blur", () => {
     cursor.hidden = true;
     down = false;
@@ -182,7 +209,11 @@ export const drawingBoard = (onDrawn) => {
   });
   drawAll();
 
-  const element = h("div", { class: "drawing" }, h("div", { class: "board-place" }, canvas, cursor),
-    h("div", { class: "actions" }, button("Undo", undo), button("Clear", clear)));
+  const element = h(
+    "div",
+    { class: "drawing" },
+    h("div", { class: "board-place" }, canvas, cursor),
+    h("div", { class: "actions" }, button("Undo", undo), button("Clear", clear)),
+  );
   return { element, clear };
 };

@@ -3,7 +3,7 @@ import { decoded, get, post, runPath } from "./api.js";
 import { field, h, notice, select } from "./dom.js";
 import { percent } from "./words.js";
 
-const FIRST_IMAGE = { valid: 0 };
+const FIRST_IMAGE = { valid: 0 }; // looked at when nothing else is asked for
 const KEPT = 6; // answers with every activation in them; net B's is 60 kB
 const STORED = "convscope-image-"; // own images, for as long as the browser's tab lives
 
@@ -23,7 +23,8 @@ const digest = (text) => {
 const own = new Map(); // name -> image, of those that an address names; for browsers whose storage is forbidden or full
 
 /** The name of an image: "valid:3", or "own:1x2y3z" for one that was drawn or uploaded here. */
-export const imageKey = (image) => (image.valid !== undefined ? `valid:${image.valid}` : `own:${digest(image.png)}`);
+export const imageKey = (image) =>
+  image.valid !== undefined ? `valid:${image.valid}` : `own:${digest(image.png + (image.grey === false ? "colour" : ""))}`;
 
 /** The same for an address that is to be shown: an own image is kept, so that a reload finds it. */
 export const imageForAddress = (image) => {
@@ -53,7 +54,8 @@ export const imageOf = (key) => {
 export const asked = (image) => (image.valid !== undefined ? { valid: image.valid } : { png: image.png });
 
 /** An image in words. */
-export const imageInWords = (image) => (image.valid !== undefined ? `validation image ${image.valid}` : image.kind === "drawn" ? "your drawing" : image.name ?? "your image");
+export const imageInWords = (image) =>
+  image.valid !== undefined ? `validation image ${image.valid}` : image.kind === "drawn" ? "your drawing" : (image.name ?? "your image");
 
 /** The image that the address asks for, or that was looked at last; and a message when the address names one that is not here. */
 export const imageFor = (run, query) => {
@@ -68,26 +70,41 @@ export const remember = (run, image) => lastImage.set(run, image);
 
 const kept = (map, key, fetched, most) => {
   if (!map.has(key)) {
-    map.set(key, fetched().catch((error) => {
-      map.delete(key);
-      throw error;
-    }));
+    map.set(
+      key,
+      fetched().catch((error) => {
+        map.delete(key);
+        throw error;
+      }),
+    );
     if (map.size > most) map.delete(map.keys().next().value);
   }
   return map.get(key);
 };
 
 /** Every activation of a run's network for an image; `layers` have `array` ({shape, values}). */
-export const insideOf = (run, image) => kept(answers, `${run} ${imageKey(image)}`, async () => {
-  const found = await post(runPath(run, "inside"), { image: asked(image) });
-  return { ...found, image: decoded(found.image), layers: found.layers.map((layer) => ({ ...layer, array: decoded(layer.maps) })) };
-}, KEPT);
+export const insideOf = (run, image) =>
+  kept(
+    answers,
+    `${run} ${imageKey(image)}`,
+    async () => {
+      const found = await post(runPath(run, "inside"), { image: asked(image) });
+      return { ...found, image: decoded(found.image), layers: found.layers.map((layer) => ({ ...layer, array: decoded(layer.maps) })) };
+    },
+    KEPT,
+  );
 
 /** The kernels of a layer: {shape, array, bias}. */
-export const kernelsOf = (run, layer) => kept(kernels, `${run} ${layer}`, async () => {
-  const found = await get(runPath(run, "kernels", layer));
-  return { ...found, array: decoded(found.kernels) };
-}, 64);
+export const kernelsOf = (run, layer) =>
+  kept(
+    kernels,
+    `${run} ${layer}`,
+    async () => {
+      const found = await get(runPath(run, "kernels", layer));
+      return { ...found, array: decoded(found.kernels) };
+    },
+    64,
+  );
 
 const weightsSeen = new Map(); // run -> what tells that its weights are others than before
 
@@ -95,7 +112,8 @@ const weightsSeen = new Map(); // run -> what tells that its weights are others 
 const forgetOld = (rows) => {
   for (const { run, state, steps, epochs_done: epochs } of rows) {
     const stamp = `${state} ${steps} ${epochs}`;
-    if (weightsSeen.has(run) && weightsSeen.get(run) !== stamp) for (const map of [answers, kernels]) for (const key of [...map.keys()]) if (key.startsWith(`${run} `)) map.delete(key);
+    if (weightsSeen.has(run) && weightsSeen.get(run) !== stamp)
+      for (const map of [answers, kernels]) for (const key of [...map.keys()]) if (key.startsWith(`${run} `)) map.delete(key);
     weightsSeen.set(run, stamp);
   }
 };
@@ -113,7 +131,11 @@ export const runChoice = async (wanted, onChoose) => {
   const found = fit.find((row) => row.run === wanted) ?? (wanted ? null : fit[0]);
   if (!found) {
     const known = runs.some((row) => row.run === wanted);
-    const why = !wanted ? "There is no trained network here yet." : known ? `The run ${wanted} has no weights of a network of images yet.` : `There is no run ${wanted} here.`;
+    const why = !wanted
+      ? "There is no trained network here yet."
+      : known
+        ? `The run ${wanted} has no weights of a network of images yet.`
+        : `There is no run ${wanted} here.`;
     const next = fit.length ? "Choose another run." : "Train one in the Train tab; it takes about a minute.";
     return { run: null, element: h("div", { class: "stack" }, notice(why, "", next), fit.length > 0 && runSelect(fit, null, onChoose)) };
   }
@@ -128,7 +150,8 @@ const runSelect = (rows, chosen, onChoose) => {
 
 /** Runs one thing at a time: a newer call replaces the one that waits, and answers that come too late are dropped. */
 export const latest = (work) => {
-  let running = false, waiting = null;
+  let running = false;
+  let waiting = null;
   const next = async () => {
     if (running || !waiting) return;
     const given = waiting;

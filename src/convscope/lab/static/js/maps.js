@@ -8,27 +8,50 @@ import { canvasFigure } from "./figure.js";
 import { extent, GREY, readable, shader, SIGNED } from "./shades.js";
 import { figure } from "./words.js";
 
-const GAP = 8, NAME = 15; // CSS pixels between maps, and for a map's name above it
+const GAP = 8; // CSS pixels between maps
+const NAME = 15; // CSS pixels for a map's name above it
 const SMALLEST_NUMBER = 30; // CSS pixels of a cell in which a number can be read
 const LONGEST_ROW = 32; // units of a vector side by side
 
 /** How an array lies in maps: `unit` of a place (map, row, column), `place` of a unit, and the index of its value. */
 export const layout = (shape, most = Infinity) => {
   if (shape.length === 1) {
-    const columns = Math.min(shape[0], LONGEST_ROW), rows = Math.ceil(shape[0] / columns);
-    return { maps: 1, rows, columns, count: shape[0], unit: ([, r, c]) => [r * columns + c], place: ([i]) => [0, Math.floor(i / columns), i % columns] };
+    const columns = Math.min(shape[0], LONGEST_ROW);
+    const rows = Math.ceil(shape[0] / columns);
+    return {
+      maps: 1,
+      rows,
+      columns,
+      count: shape[0],
+      unit: ([, r, c]) => [r * columns + c],
+      place: ([i]) => [0, Math.floor(i / columns), i % columns],
+    };
   }
-  const [rows, columns] = shape.slice(-2), maps = Math.min(shape.length === 3 ? shape[0] : 1, most);
-  return { maps, rows, columns, count: maps * rows * columns, unit: (place) => (shape.length === 3 ? place : place.slice(1)), place: (unit) => (shape.length === 3 ? unit : [0, ...unit]) };
+  const [rows, columns] = shape.slice(-2);
+  const maps = Math.min(shape.length === 3 ? shape[0] : 1, most);
+  return {
+    maps,
+    rows,
+    columns,
+    count: maps * rows * columns,
+    unit: (place) => (shape.length === 3 ? place : place.slice(1)),
+    place: (unit) => (shape.length === 3 ? unit : [0, ...unit]),
+  };
 };
 
 /** A unit in words: "channel 3, row 5, column 2". */
-export const unitInWords = (unit) => (unit.length === 1 ? `unit ${unit[0]}` : [...(unit.length === 3 ? [`channel ${unit[0]}`] : []), `row ${unit.at(-2)}`, `column ${unit.at(-1)}`].join(", "));
+export const unitInWords = (unit) =>
+  unit.length === 1
+    ? `unit ${unit[0]}`
+    : [...(unit.length === 3 ? [`channel ${unit[0]}`] : []), `row ${unit.at(-2)}`, `column ${unit.at(-1)}`].join(", ");
 
 /** An image in its own colours, for the eye alone: grey, or red, green and blue together; `most` is the value of white. */
 export const colourPicture = ({ shape: [channelCount, rows, columns], values }, most) => {
-  const canvas = h("canvas", { class: "pixels picture", "aria-hidden": "true" }), size = rows * columns;
-  paint(canvas, rows, columns, (row, column) => [0, 1, 2].map((part) => (255 * values[(channelCount === 3 ? part : 0) * size + row * columns + column]) / most));
+  const canvas = h("canvas", { class: "pixels picture", "aria-hidden": "true" });
+  const size = rows * columns;
+  paint(canvas, rows, columns, (row, column) =>
+    [0, 1, 2].map((part) => (255 * values[(channelCount === 3 ? part : 0) * size + row * columns + column]) / most),
+  );
   return canvas;
 };
 
@@ -47,7 +70,10 @@ const cellFor = (side, target, largest) => {
  * @returns {{element, show, light, unit, redraw, destroy}}
  */
 export const mapGrid = ({ label, target = 84, largest = 22, numbers = false, onChoose, onPoint }) => {
-  let content = null, lit = {}, strip = null, shades = null;
+  let content = null;
+  let lit = {};
+  let strip = null;
+  let shades = null;
 
   // ---------------------------------------------------------------- where things are
 
@@ -55,7 +81,8 @@ export const mapGrid = ({ label, target = 84, largest = 22, numbers = false, onC
     const { maps, rows, columns } = content.layout;
     const cell = Math.min(cellFor(Math.max(rows, columns), content.target ?? target, content.largest ?? largest), width / columns);
     const named = maps > 1 || content.names ? NAME : 0;
-    const wide = Math.max(cell * columns, content.names ? 20 : 0), high = cell * rows + named;
+    const wide = Math.max(cell * columns, content.names ? 20 : 0);
+    const high = cell * rows + named;
     const across = Math.max(1, Math.min(maps, Math.floor((width + GAP) / (wide + GAP))));
     return { cell, named, wide, high, across, down: Math.ceil(maps / across) };
   };
@@ -66,15 +93,19 @@ export const mapGrid = ({ label, target = 84, largest = 22, numbers = false, onC
   // ---------------------------------------------------------------- drawing
 
   const paintStrip = () => {
-    const { maps, rows, columns, count } = content.layout, { values } = content.array;
+    const { maps, rows, columns, count } = content.layout;
+    const { values } = content.array;
     shades = [];
     if (content.picture) {
       strip = content.picture;
       return;
     }
     strip = new OffscreenCanvas(columns, rows * maps);
-    const context = strip.getContext("2d"), image = context.createImageData(columns, rows * maps);
-    shades = Array.from({ length: maps }, (_, map) => shader(content.style, content.each ? extent(values, map * rows * columns, (map + 1) * rows * columns) : content.ends));
+    const context = strip.getContext("2d");
+    const image = context.createImageData(columns, rows * maps);
+    shades = Array.from({ length: maps }, (_, map) =>
+      shader(content.style, content.each ? extent(values, map * rows * columns, (map + 1) * rows * columns) : content.ends),
+    );
     for (let index = 0; index < count; index += 1) {
       const special = content.special?.(index);
       const [red, green, blue] = special ? channels(special) : shades[Math.floor(index / (rows * columns))](values[index]);
@@ -105,8 +136,11 @@ export const mapGrid = ({ label, target = 84, largest = 22, numbers = false, onC
         if (index >= content.layout.count || content.blank?.(index)) continue;
         const special = content.special?.(index);
         context.fillStyle = readable(special ? channels(special) : shades[map](content.array.values[index]));
-        const value = content.array.values[index] + 0, room = m.cell - 4;
-        const text = [3, 2, 1].map((digits) => figure(value, digits)).find((shorter) => context.measureText(shorter).width <= room) ?? figure(value, 1);
+        const value = content.array.values[index] + 0;
+        const room = m.cell - 4;
+        const text =
+          [3, 2, 1].map((digits) => figure(value, digits)).find((shorter) => context.measureText(shorter).width <= room) ??
+          figure(value, 1);
         context.fillText(text, x + (column + 0.5) * m.cell, y + (row + 0.5) * m.cell, room);
       }
     }
@@ -122,7 +156,8 @@ export const mapGrid = ({ label, target = 84, largest = 22, numbers = false, onC
   };
 
   const drawLit = (context, map, x, y, m) => {
-    const { box } = lit, { rows, columns } = content.layout;
+    const { box } = lit;
+    const { rows, columns } = content.layout;
     if (!box || (lit.maps && !lit.maps.has(map))) return;
     const [left, top, right, bottom] = [box.left, box.top, box.right + 1, box.bottom + 1].map((edge) => edge * m.cell);
     if (left <= 0 && top <= 0 && right >= columns * m.cell && bottom >= rows * m.cell) return;
@@ -136,7 +171,8 @@ export const mapGrid = ({ label, target = 84, largest = 22, numbers = false, onC
     if (right > left && bottom > top) outline(context, x + left, y + top, right - left, bottom - top, "--lit", 1.5);
   };
 
-  const drawSilent = (context, x, y, m) => { // a diagonal, which no value can look like
+  const drawSilent = (context, x, y, m) => {
+    // a diagonal, which no value can look like
     context.strokeStyle = colour("--muted");
     context.lineWidth = 1;
     context.beginPath();
@@ -148,7 +184,8 @@ export const mapGrid = ({ label, target = 84, largest = 22, numbers = false, onC
   const draw = (context, width, _height, place) => {
     if (!content) return;
     if (!strip) paintStrip();
-    const { maps, rows, columns } = content.layout, m = measures(width);
+    const { maps, rows, columns } = content.layout;
+    const m = measures(width);
     context.font = context.font.replace(/^\d+px/, "11px");
     for (let map = 0; map < maps; map += 1) {
       const { x, y } = corner(map, m);
@@ -176,20 +213,29 @@ export const mapGrid = ({ label, target = 84, largest = 22, numbers = false, onC
 
   const at = (px, py, width) => {
     if (!content) return null;
-    const m = measures(width), { maps, rows, columns } = content.layout;
+    const m = measures(width);
+    const { maps, rows, columns } = content.layout;
     const map = Math.floor(py / (m.high + GAP)) * m.across + Math.floor(px / (m.wide + GAP));
     if (px >= m.across * (m.wide + GAP) || map >= maps || map < 0) return null;
-    const { x, y } = corner(map, m), column = Math.floor((px - x) / m.cell), row = Math.floor((py - y) / m.cell);
+    const { x, y } = corner(map, m);
+    const column = Math.floor((px - x) / m.cell);
+    const row = Math.floor((py - y) / m.cell);
     const place = [map, row, column];
     return row < 0 || row >= rows || column < 0 || column >= columns || !inside(place) || content.blank?.(indexOf(place)) ? null : place;
   };
 
   const move = (place, key) => {
     if (!content) return null;
-    if (!place) return lit.units?.length && content.layout.place(lit.units[0])[0] < content.layout.maps ? content.layout.place(lit.units[0]) : [0, 0, 0];
-    const { maps, rows, columns } = content.layout, { across } = measures(figureOf.element.clientWidth);
+    if (!place)
+      return lit.units?.length && content.layout.place(lit.units[0])[0] < content.layout.maps
+        ? content.layout.place(lit.units[0])
+        : [0, 0, 0];
+    const { maps, rows, columns } = content.layout;
+    const { across } = measures(figureOf.element.clientWidth);
     let [map, row, column] = place;
-    const jump = (to, nextRow, nextColumn) => { if (to >= 0 && to < maps) [map, row, column] = [to, nextRow, nextColumn]; };
+    const jump = (to, nextRow, nextColumn) => {
+      if (to >= 0 && to < maps) [map, row, column] = [to, nextRow, nextColumn];
+    };
     if (key === "ArrowRight") column + 1 < columns ? (column += 1) : jump(map + 1, row, 0);
     else if (key === "ArrowLeft") column > 0 ? (column -= 1) : jump(map - 1, row, columns - 1);
     else if (key === "ArrowDown") row + 1 < rows ? (row += 1) : jump(map + across, 0, column);
@@ -201,7 +247,8 @@ export const mapGrid = ({ label, target = 84, largest = 22, numbers = false, onC
   };
 
   const said = (place) => {
-    const unit = content.layout.unit(place), value = content.array.values[indexOf(place)] + 0; // "−0" would only puzzle
+    const unit = content.layout.unit(place);
+    const value = content.array.values[indexOf(place)] + 0; // "−0" would only puzzle
     return [figure(value, 6), content.words?.(unit) ?? unitInWords(unit), ...(content.more?.(unit, value) ?? [])];
   };
 
@@ -217,7 +264,8 @@ export const mapGrid = ({ label, target = 84, largest = 22, numbers = false, onC
     move,
     said,
     spot: (place, width) => {
-      const m = measures(width), { x, y } = corner(place[0], m);
+      const m = measures(width);
+      const { x, y } = corner(place[0], m);
       return { x: x + (place[2] + 0.5) * m.cell, y: y + (place[1] + 0.5) * m.cell };
     },
     choose: onChoose && ((place) => onChoose(content.layout.unit(place))),
@@ -225,7 +273,9 @@ export const mapGrid = ({ label, target = 84, largest = 22, numbers = false, onC
   });
   figureOf.element.classList.add("maps");
   if (onChoose) figureOf.canvas.classList.add("can-choose");
-  const endTheme = onTheme(() => { strip = null; });
+  const endTheme = onTheme(() => {
+    strip = null;
+  });
 
   return {
     element: figureOf.element,

@@ -3,12 +3,18 @@ import { channels, grey, onTheme, signed } from "./colours.js";
 import { h } from "./dom.js";
 import { figure } from "./words.js";
 
-/** The styles of a picture: signed about zero (orange below, blue above), or grey from black to white between two fixed ends. */
-export const SIGNED = "signed", GREY = "grey";
+/** A style of picture: signed about zero, orange below and blue above. */
+export const SIGNED = "signed";
+
+/** A style of picture: grey, from black to white between two ends. */
+export const GREY = "grey";
 
 /** The least and greatest finite number, and how many are NaN or infinite. */
 export const extent = (values, from = 0, to = values.length) => {
-  let low = Infinity, high = -Infinity, nan = 0, infinite = 0;
+  let low = Infinity;
+  let high = -Infinity;
+  let nan = 0;
+  let infinite = 0;
   for (let at = from; at < to; at += 1) {
     const value = values[at];
     if (value !== value) nan += 1;
@@ -25,16 +31,21 @@ export const extent = (values, from = 0, to = values.length) => {
 export const shader = (style, { low, high }) => {
   const broken = channels("--no-number");
   if (style === GREY) {
-    const shade = grey(), span = high - low || 1;
+    const shade = grey();
+    const span = high - low || 1;
     return (value) => (Number.isFinite(value) ? shade((value - low) / span) : broken);
   }
-  const shade = signed(), most = Math.max(Math.abs(low), Math.abs(high)), half = most > 0 ? 0.5 / most : 0;
+  const shade = signed();
+  const most = Math.max(Math.abs(low), Math.abs(high));
+  const half = most > 0 ? 0.5 / most : 0;
   return (value) => (Number.isFinite(value) ? shade(0.5 + value * half) : broken);
 };
 
 /** Black or white, whichever can be read on a colour (WCAG's relative luminance). */
 export const readable = (rgb) => {
-  const [red, green, blue] = rgb.map((part) => part / 255).map((part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+  const [red, green, blue] = rgb
+    .map((part) => part / 255)
+    .map((part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 ? "#000" : "#fff";
 };
 
@@ -44,13 +55,19 @@ const BAR = 132; // CSS pixels of a colour bar's width
 export const colourBar = () => {
   const canvas = h("canvas", { width: BAR, height: 1, class: "colour-bar", "aria-hidden": "true" });
   const zero = h("span", { class: "at-zero", "aria-hidden": "true" }, "0");
-  const low = h("span"), high = h("span"), strange = h("span", { class: "strange", hidden: true }), note = h("span");
+  const low = h("span");
+  const high = h("span");
+  const strange = h("span", { class: "strange", hidden: true });
+  const note = h("span");
   const element = h("div", { class: "colour-key" }, low, h("span", { class: "colour-place" }, canvas, zero), high, strange, note);
   let shown = null;
   const paint = () => {
     if (!shown) return;
-    const { style, ends } = shown, shade = shader(style, ends), span = ends.high - ends.low;
-    const context = canvas.getContext("2d"), image = context.createImageData(BAR, 1);
+    const { style, ends } = shown;
+    const shade = shader(style, ends);
+    const span = ends.high - ends.low;
+    const context = canvas.getContext("2d");
+    const image = context.createImageData(BAR, 1);
     for (let x = 0; x < BAR; x += 1) image.data.set([...shade(ends.low + (span * x) / (BAR - 1)), 255], 4 * x);
     context.putImageData(image, 0, 0);
   };
@@ -60,7 +77,9 @@ export const colourBar = () => {
     /** @param {{style, ends: {low, high}, counts: {nan, infinite}, text}} what */
     show(what) {
       shown = what;
-      const { ends, counts = { nan: 0, infinite: 0 } } = what, span = ends.high - ends.low, share = -ends.low / (span || 1);
+      const { ends, counts = { nan: 0, infinite: 0 } } = what;
+      const span = ends.high - ends.low;
+      const share = -ends.low / (span || 1);
       low.textContent = figure(ends.low, 3);
       high.textContent = span ? figure(ends.high, 3) : "everywhere";
       zero.hidden = what.style !== SIGNED || !(ends.low < 0 && ends.high > 0) || share < 0.08 || share > 0.92;
@@ -74,4 +93,3 @@ export const colourBar = () => {
     destroy: end,
   };
 };
-
