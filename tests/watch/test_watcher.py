@@ -339,7 +339,7 @@ def test_names_come_in_order_and_wrappers_do_not_show():
 def test_a_fault_of_ours_becomes_a_note_and_the_loop_goes_on(monkeypatch):
     model = network()
     with Watcher(model) as watch:
-        monkeypatch.setattr(watch._recording._buffers, "add", lambda *_: 1 / 0)
+        monkeypatch.setattr(watch._recording._buffers, "take", lambda *_: 1 / 0)
         train(model, 2)
     assert watch.notes[0] == "Layer 0.0 could not be recorded: ZeroDivisionError: division by zero"
     assert len(watch.steps()) == 2
