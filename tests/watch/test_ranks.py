@@ -121,17 +121,24 @@ def test_a_rank_stops_sending_to_nobody(monkeypatch):
     assert len(meet.others[0]._own._log.steps()) == 9
 
 
-def test_a_watcher_on_one_rank_only_keeps_its_own():
-    store, told = HashStore(), []
-    alone = Sender(RunLog.create(), Mailbox(store, "elsewhere"), 1, told.append)
-    alone.write([layer(0, 1.0)], [did(0, 1.0)], 1)
-    alone.close()
-    assert store.num_keys() == 1  # that it is there
-    main = Receiver(log := RunLog.create(), Mailbox(store, "here"), 2, told.append)
+def test_rank_0_waits_for_nobody_when_it_watches_alone():
+    told, log = [], RunLog.create()
+    main = Receiver(log, Mailbox(HashStore(), "here"), 2, told.append)
+    begun = time.monotonic()
     main.write([layer(0, 1.0)], [did(0, 1.0)], 1)
-    main.close()
     assert len(log.steps()) == 1
+    main.close()
+    assert time.monotonic() - begun < 1
     assert not told
+
+
+def test_records_sent_before_rank_0_looks_are_not_lost():
+    store, log = HashStore(), RunLog.create()
+    early = Sender(RunLog.create(), Mailbox(store, "here"), 1, lambda _: None)
+    early.write([layer(0, 3.0)], [did(0, 1.0)], 1)
+    main = Receiver(log, Mailbox(store, "here"), 2, lambda _: None)
+    main.write([layer(0, 1.0)], [did(0, 1.0)], 1)
+    assert [(record.count, record.mean) for record in log.layers()["2.0"]] == [(8, 2.0)]
 
 
 class BrokenStore:

@@ -93,7 +93,12 @@ def _store() -> Store | None:
         return None
     from torch.distributed.distributed_c10d import _get_default_store  # there is no public way to it
 
-    store: Any = _get_default_store()
+    try:
+        store: Any = _get_default_store()
+    except (RuntimeError, ValueError):
+        return None
+    if store is None:  # processes that met in another way, such as MPI's, keep their own logs
+        return None
     try:
         own: Store = store.clone()  # so that nobody who waits at the store holds us up
     except (AttributeError, NotImplementedError, RuntimeError):  # not every kind of store can do it
@@ -229,8 +234,6 @@ class Sender:
             return
         why = "takes none any more"
         try:
-            if not self._sent and not self._mailbox.takes_part(0):  # it watches nothing, or has not begun to
-                return
             self._connected = self._mailbox.put(self._rank, self._sent, part)
         except RuntimeError as error:
             self._connected, why = False, f"cannot be reached ({error})"
@@ -262,7 +265,6 @@ class Receiver:
         self._log, self._mailbox, self._tell = Alone(log), mailbox, tell
         self._own = _Rank(heard=True)
         self._others = {rank: _Rank() for rank in range(1, world)}
-        mailbox.announce(0)
 
     def write(self, columns: Iterable[LayerColumns], steps: Iterable[StepRecord], complete: int) -> None:
         """Take this rank's records, and write those that the others have sent too."""
