@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from convscope.train.learner import Learner
 
 EVERY_SECONDS = 5.0  # between two looks at the log
-MOST_SHARE = 0.02  # of the time that looking may take: a look that took 0.2 s is followed by 10 s without one
+MOST_SHARE = 0.01  # of the time that looking may take: a look that took 0.2 s is followed by 20 s without one
 
 
 class LiveDiagnosis(Callback):
