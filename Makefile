@@ -7,6 +7,7 @@ demo: .stamps/run ; $(BIN)/convscope train mnist --name demo
 test: .stamps/dev ; $(BIN)/python -m pytest -n 2 --dist worksteal
 check: .stamps/dev ; $(BIN)/python tools/check.py
 bench: .stamps/dev ; $(BIN)/python benchmarks/run_all.py
+docs: .stamps/dev ; $(BIN)/python -m sphinx -b html -q -W --keep-going docs site
 axe: .stamps/axe/node_modules/axe-core/axe.min.js
 
 .venv/bin/python:
