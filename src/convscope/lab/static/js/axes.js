@@ -55,7 +55,7 @@ export const logTicks = (low, high) => {
 };
 
 /** A short number for an axis: 20k, 3M, 2e9, 5e−5. */
-export const tickText = (value) => {
+const tickText = (value) => {
   const size = Math.abs(value);
   if (size >= 1e9 || (size && size < 1e-3)) return value.toExponential().replace("e+", "e").replace("-", "−");
   if (size >= 1e6) return `${chosen(value / 1e6)}M`;

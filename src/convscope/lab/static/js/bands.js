@@ -10,10 +10,10 @@ import { chosen, count, figure, percent, steps as stepWords } from "./words.js";
 const darkness = (held, samples) => (held ? Math.log1p(held) / Math.log1p(samples) : 0);
 
 /** The row of the values near zero. */
-export const middleOf = (edges) => edges.findIndex((edge) => edge > 0) - 1;
+const middleOf = (edges) => edges.findIndex((edge) => edge > 0) - 1;
 
 /** A row's values in words. */
-export const bandName = (edges, row) =>
+const bandName = (edges, row) =>
   row === middleOf(edges) ? `|x| < ${short(edges[row + 1])}` : `${short(edges[row])} to ${short(edges[row + 1])}`;
 
 const short = (value) =>

@@ -68,13 +68,6 @@ export const paint = (canvas, rows, columns, shade) => {
   context.putImageData(image, 0, 0);
 };
 
-/** Paints signed values about zero: orange below, blue above; `most` is the size that gets the full colour. */
-export const paintSigned = (canvas, values, rows, columns, most, offset = 0) => {
-  const shade = signed(),
-    half = most > 0 ? 0.5 / most : 0;
-  paint(canvas, rows, columns, (row, column) => shade(0.5 + values[offset + row * columns + column] * half));
-};
-
 // ---------------------------------------------------------------- light and dark
 
 const system = matchMedia("(prefers-color-scheme: dark)");

@@ -25,7 +25,7 @@ const number = (value) =>
         .replace(/\.$/, "");
 
 /** A computed value in words: numbers with four digits, lists and names without quotes; the same as in the terminal. */
-export const inWords = (value) => {
+const inWords = (value) => {
   let text;
   if (value === null) text = "–";
   else if (typeof value === "boolean") text = value ? "yes" : "no";

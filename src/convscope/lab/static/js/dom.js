@@ -8,11 +8,6 @@
  */
 export const h = (name, attributes = {}, ...children) => fill(named(document.createElement(name), attributes), children);
 
-const SVG = "http://www.w3.org/2000/svg";
-
-/** The same for SVG. */
-export const svg = (name, attributes = {}, ...children) => fill(named(document.createElementNS(SVG, name), attributes), children);
-
 const named = (element, attributes) => {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === false || value === null || value === undefined) continue;

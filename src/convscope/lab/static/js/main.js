@@ -19,7 +19,8 @@ const bar = document.getElementById("tabs");
 const listeners = new Set();
 let module = null,
   shown = null,
-  asked = 0;
+  asked = 0,
+  answering = null; // the request for the state that is under way
 
 // ---------------------------------------------------------------- what tabs are given
 
@@ -59,7 +60,10 @@ export const context = {
   },
   /** Asks the server for the state now. */
   async refresh() {
-    const state = await get("/api/state");
+    answering ??= get("/api/state").finally(() => {
+      answering = null;
+    });
+    const state = await answering;
     const changed = JSON.stringify(state) !== JSON.stringify(context.state);
     context.state = state;
     if (changed) for (const listener of listeners) listener(state);
@@ -174,12 +178,14 @@ const poll = async () => {
 };
 
 addEventListener("hashchange", routed);
-try {
-  const state = await context.refresh();
-  context.chooseRun(context.route.parts[0] ?? state.opened ?? state.training ?? null);
-  if (!location.hash && state.opened) history.replaceState(null, "", link("train", state.opened));
-} catch {
-  // the tab says it
-}
+const begun = context
+  .refresh()
+  .then((state) => {
+    const addressed = RUN_TABS.has(context.route.tab) || context.route.tab === "train" ? context.route.parts[0] : null;
+    context.chooseRun(addressed ?? state.opened ?? state.training ?? null);
+    if (!location.hash && state.opened) history.replaceState(null, "", link("train", state.opened));
+  })
+  .catch(() => {}); // the tab says it
+if (!context.route.parts.length) await begun; // the address leaves it to the state which run is looked at
 setTimeout(poll, STATE_EVERY);
 routed();

@@ -15,7 +15,7 @@ const append = (columns, names, event) => {
 };
 
 /** The first place in a sorted list whose value is at least `value`; quick near the end. */
-export const firstFrom = (sorted, value) => {
+const firstFrom = (sorted, value) => {
   let place = sorted.length;
   while (place > 0 && sorted[place - 1] >= value) place -= 1;
   return place;
