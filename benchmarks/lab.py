@@ -42,15 +42,19 @@ FEED = """
   const end = last + seconds * 1000;
   const frame = (now) => { gaps.push(now - last); last = now; if (now < end) requestAnimationFrame(frame); else done({ gaps, sent }); };
   requestAnimationFrame(frame);
+  const began = last;
   const timer = setInterval(() => {
-    if (performance.now() >= end) return clearInterval(timer);
-    step += 1; sent += 1;
-    const say = (name, data) => source.dispatchEvent(new MessageEvent(name, { data: JSON.stringify(data) }));
-    say("state", { state: "running", message: null, epoch: 1, epochs: 2, step, steps: 200000, lr: 0.06 });
-    const loss = { loss: [Math.random()], loss_low: [0], loss_high: [1] };
-    say("steps", { restart: false, first: [step], step: [step], ...loss, lr: [0.01], momentum: [0.9], gradient_norm: [1] });
-    for (const layer of layers) say("layers", { ...layer, restart: false, first: [step], step: [step] });
-  }, 1000 / perSecond);
+    const now = performance.now();
+    if (now >= end) return clearInterval(timer);
+    for (const due = Math.floor((now - began) * perSecond / 1000); sent < due; sent += 1) { // all that are due, also after a pause
+      step += 1;
+      const say = (name, data) => source.dispatchEvent(new MessageEvent(name, { data: JSON.stringify(data) }));
+      say("state", { state: "running", message: null, epoch: 1, epochs: 2, step, steps: 200000, lr: 0.06 });
+      const loss = { loss: [Math.random()], loss_low: [0], loss_high: [1] };
+      say("steps", { restart: false, first: [step], step: [step], ...loss, lr: [0.01], momentum: [0.9], gradient_norm: [1] });
+      for (const layer of layers) say("layers", { ...layer, restart: false, first: [step], step: [step] });
+    }
+  }, 4);
 })
 """
 KEEP_SOURCE = """

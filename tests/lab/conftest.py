@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab_served import PORT, TOKEN, Application, Served, served
+from lab_served import PORT, TOKEN, Application, Served, end_trainings, served
 from PIL import Image
 from rich.console import Console
 
@@ -69,3 +69,4 @@ def lab(lab_runs: Path, digits_folder: Path, lab_home: Path, tmp_path_factory: p
     shutil.copytree(lab_runs, folder)
     with served(folder, digits_folder) as server:
         yield server
+    end_trainings(folder)

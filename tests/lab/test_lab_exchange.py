@@ -14,8 +14,8 @@ from lab_served import Application
 from convscope.errors import UsageError
 from convscope.lab import jobs
 from convscope.lab.exchange import Refused, array, flag, number, query_whole, text, whole
-from convscope.lab.jobs import DEFAULTS, INITS, Jobs, settings_from
-from convscope.lab.runs import RunsFolder
+from convscope.lab.jobs import INITS, Jobs, settings_from
+from convscope.lab.runs import DEFAULTS, RunsFolder
 from convscope.nn.build import MODELS
 from convscope.nn.init import SCHEMES
 from convscope.train.schedules import Schedule
@@ -164,7 +164,7 @@ def test_runs_are_named_as_on_the_command_line(tmp_path: Path, data: str, taken:
     for old in taken:
         (tmp_path / old).mkdir()
     started: list[list[str]] = []
-    monkeypatch.setattr(Jobs, "_run", lambda self, name, words: started.append(words))
+    monkeypatch.setattr(Jobs, "_run", lambda self, name, words, before=None: started.append(words))
     assert Jobs(RunsFolder(tmp_path)).start(TrainSettings(data)) == name
     assert started == [["train", data, "--out", str(tmp_path), "--name", name]]
 

@@ -141,7 +141,7 @@ def check(answer: Answer, target: str, body: bytes) -> None:
 def no_training(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Requests that happen to be right must not start anything."""
     started: list[list[str]] = []
-    monkeypatch.setattr(Jobs, "_run", lambda self, name, words: started.append(words))
+    monkeypatch.setattr(Jobs, "_run", lambda self, name, words, before=None: started.append(words))
     return started
 
 

@@ -12,16 +12,18 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lab_served import Served, served
+import pytest
+from lab_served import Served, end_trainings, served
 
 from convscope.rundir import open_run
 from convscope.runlog import RunLog
-from convscope.train.weights import load_weights
+from convscope.train.checkpoint import has_checkpoint
 
+pytestmark = pytest.mark.slow
 CONNECTIONS = 200
 
 
@@ -48,6 +50,13 @@ def wait_for(server: Served, run: str, *states: str, seconds: float = 120) -> di
     raise AssertionError(f"{run} did not become {states}: {status} {row}")
 
 
+def until(done: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
 def long_training(server: Served) -> str:
     """Begin a training that nobody waits for; its name."""
     settings = {"data": str(server.digits), "model": "simple_cnn", "epochs": 500, "batch_size": 16, "lr": 0.01, "augment": False}
@@ -72,36 +81,6 @@ def test_two_hundred_connections_at_once(lab: Served):
     barrier = asyncio.Barrier(CONNECTIONS)  # all are open before the first asks
     assert asyncio.run(main()) == [200] * CONNECTIONS
     assert lab.ask("/api/state")[0] == 200
-
-
-def test_streams_are_bounded_and_given_back(lab: Served):
-    """Streams of a finished run end at once; the bound is for those that go on, so they are opened on a run that trains."""
-    run = long_training(lab)
-    try:
-        wait_for(lab, run, "running")
-        streams = [urllib.request.urlopen(f"{lab.url}/api/runs/{run}/live", timeout=60) for _ in range(24)]
-        for stream in streams:
-            stream.readline()
-        status, answer = lab.ask(f"/api/runs/{run}/live")
-        assert (status, answer["error"]["message"]) == (503, "24 pages follow runs already.")
-        for stream in streams:
-            stream.close()
-        end = time.monotonic() + 30
-        while time.monotonic() < end and lab_is_full(lab, run):
-            time.sleep(0.2)
-        assert not lab_is_full(lab, run)
-    finally:
-        lab.ask(f"/api/runs/{run}/stop", {})
-        wait_for(lab, run, "stopped")
-
-
-def lab_is_full(lab: Served, run: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{lab.url}/api/runs/{run}/live", timeout=60) as stream:
-            stream.readline()
-            return False
-    except urllib.error.HTTPError as error:
-        return error.code == 503
 
 
 def test_train_live_to_the_end(lab: Served):
@@ -145,29 +124,47 @@ def test_train_live_to_the_end(lab: Served):
     assert list(events(lab.url, run))[-1] == ("end", {})  # a finished run is told once, and the stream ends
 
 
-def test_stop_and_go_on(lab: Served):
+def test_many_pages_then_stopped_gone_on_with_and_killed(lab: Served):
+    """One training through everything that can happen to it."""
     run = long_training(lab)
+    assert lab.ask("/api/runs")[1]["runs"][0] == {"run": run, "state": "starting", "message": None, "can_inspect": False, "stoppable": True}
+    assert next(events(lab.url, run))[1]["state"] in ("starting", "running")
     wait_for(lab, run, "running")
-    for name, _ in events(lab.url, run):
-        if name == "steps":
-            break
-    status, answer = lab.ask(f"/api/runs/{run}/stop", {})
-    assert (status, answer) == (200, {"state": "stopping"})
+
+    streams = [urllib.request.urlopen(f"{lab.url}/api/runs/{run}/live", timeout=60) for _ in range(24)]
+    for stream in streams:
+        stream.readline()
+    status, answer = lab.ask(f"/api/runs/{run}/live")
+    assert (status, answer["error"]["message"]) == (503, "24 pages follow runs already.")
+    for stream in streams:
+        stream.close()
+    until(lambda: not is_full(lab, run))
+
+    next(value for name, value in events(lab.url, run) if name == "steps")
+    assert lab.ask(f"/api/runs/{run}/stop", {}) == (200, {"state": "stopping"})
     row = wait_for(lab, run, "stopped")
     assert row["message"].startswith("Interrupted at step ")
-    end = time.monotonic() + 60
-    while open_run(lab.folder / run).stop_request.exists():  # until its page is written
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    load_weights(open_run(lab.folder / run).weights)
+    until(lambda: not open_run(lab.folder / run).stop_request.exists())  # until its page is written
+    assert has_checkpoint(open_run(lab.folder / run).checkpoint)
     assert lab.ask(f"/api/runs/{run}/stop", {})[0] == 409
-    reached = row["results"] and row["results"][-1]["steps"]
-    status, answer = lab.ask(f"/api/runs/{run}/resume", {})
-    assert (status, answer) == (200, {"run": run})
+
+    assert lab.ask(f"/api/runs/{run}/resume", {}) == (200, {"run": run})
+    assert lab.ask(f"/api/runs/{run}")[1]["state"] in ("starting", "running")
     wait_for(lab, run, "running")
-    lab.ask(f"/api/runs/{run}/stop", {})
-    again = wait_for(lab, run, "stopped")
-    assert int(again["message"].split()[3]) >= (reached or 0)
+    pid = json.loads((lab.folder / run / "config.json").read_text())["process"]["pid"]
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lab, run, "broken")
+    assert list(events(lab.url, run))[-1] == ("end", {})
+    assert lab.ask("/api/state")[1]["training"] is None
+
+
+def is_full(lab: Served, run: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{lab.url}/api/runs/{run}/live", timeout=60) as stream:
+            stream.readline()
+            return False
+    except urllib.error.HTTPError as error:
+        return error.code == 503
 
 
 def test_a_training_outlives_the_lab_and_the_next_lab_stops_it(lab_runs: Path, digits_folder: Path, lab_home: Path, tmp_path: Path):
@@ -184,6 +181,7 @@ def test_a_training_outlives_the_lab_and_the_next_lab_stops_it(lab_runs: Path, d
         assert second.ask("/api/train", {"data": str(digits_folder)})[0] == 409
         assert second.ask(f"/api/runs/{run}/stop", {}) == (200, {"state": "stopping"})
         wait_for(second, run, "stopped")
+    end_trainings(folder)
 
 
 def test_a_run_of_the_command_line_is_followed_and_stopped(lab: Served):
@@ -217,19 +215,6 @@ def test_a_run_of_the_command_line_is_followed_and_stopped(lab: Served):
         assert "everything is saved. To go on: convscope train --resume" in process.stderr.read()
     finally:
         process.kill()
-
-
-def test_a_killed_run_is_told_as_broken_and_can_go_on(lab: Served):
-    run = long_training(lab)
-    wait_for(lab, run, "running")
-    pid = json.loads((lab.folder / run / "config.json").read_text())["process"]["pid"]
-    os.kill(pid, signal.SIGKILL)
-    wait_for(lab, run, "broken")
-    assert list(events(lab.url, run))[-1] == ("end", {})
-    assert lab.ask(f"/api/runs/{run}/resume", {})[0] == 200
-    wait_for(lab, run, "running")
-    lab.ask(f"/api/runs/{run}/stop", {})
-    wait_for(lab, run, "stopped")
 
 
 def test_a_training_that_cannot_begin_says_why(lab: Served, tmp_path: Path):

@@ -15,8 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from asgi import Answer, call_now
 from starlette.types import ASGIApp
+
+from convscope.rundir import is_alive
 
 PORT = 8765
 TOKEN = "the-token-of-this-test"
@@ -92,3 +95,11 @@ def served(folder: Path, digits: Path, *words: str) -> Iterator[Served]:
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+def end_trainings(folder: Path) -> None:
+    """End what a test has left training in a folder of runs: it would go on without the lab."""
+    for config in folder.glob("*/config.json"):
+        process = json.loads(config.read_text()).get("process")
+        if is_alive(process) and process["pid"] != os.getpid():
+            psutil.Process(process["pid"]).kill()

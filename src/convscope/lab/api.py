@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from convscope.lab import compare, files, jobs, questions
 from convscope.lab.exchange import Fields, query_whole
-from convscope.lab.runs import RunsFolder, detail_of
+from convscope.lab.runs import DEFAULTS, RunsFolder, detail_of
 from convscope.rundir import RunDir
 from convscope.version import VERSION
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from convscope.lab.network import Networks, Subject
 
 MOST_IMAGES = 60  # of one answer
+STARTING = {"state": "starting", "message": None, "stoppable": True}
 WORKBOOK = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
@@ -89,7 +90,7 @@ class Api:
             "models": jobs.MODELS,
             "inits": jobs.INITS,
             "schedules": jobs.SCHEDULES,
-            "defaults": jobs.DEFAULTS,
+            "defaults": DEFAULTS,
             "training": self.jobs.training(),
             "opened": self.lab.opened,
             "runs_folder": str(self.lab.runs.path),
@@ -98,13 +99,16 @@ class Api:
 
     def runs(self, _: Ask) -> dict[str, Any]:
         """All runs, the newest first."""
-        starting = self.jobs.starting()
-        first = [{"run": starting, "state": "starting", "can_inspect": False, "stoppable": True}] if starting else []
-        return {"runs": first + self.lab.runs.rows()}
+        starting, rows = self.jobs.starting(), self.lab.runs.rows()
+        if starting is None:
+            return {"runs": rows}
+        known = next((row for row in rows if row["run"] == starting), {"run": starting, "can_inspect": False})
+        return {"runs": [{**known, **STARTING}, *(row for row in rows if row["run"] != starting)]}
 
     def run(self, ask: Ask) -> dict[str, Any]:
         """One run."""
-        return detail_of(self._run(ask))
+        run = self._run(ask)
+        return detail_of(run) | (STARTING if self.jobs.starting() == run.path.name else {})
 
     def train(self, ask: Ask) -> dict[str, Any]:
         """Begin to train."""

@@ -143,7 +143,7 @@ def _live(api: Api, readers: anyio.CapacityLimiter) -> Endpoint:
             api.jobs.fate(name)
         if streams.available_tokens < 1:
             raise Refused(503, f"{MOST_STREAMS} pages follow runs already.", "Close pages of the lab that you do not need.")
-        follower = live.Follower(find, functools.partial(api.jobs.fate, name))
+        follower = live.Follower(find, functools.partial(api.jobs.fate, name), api.jobs.state)
         return StreamingResponse(follow(follower), media_type="text/event-stream", headers={"cache-control": "no-store"})
 
     return endpoint

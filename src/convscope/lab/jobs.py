@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from convscope.errors import ConvscopeError
 from convscope.lab.exchange import Fields, Refused, choice, flag, number, text, whole
-from convscope.lab.runs import RunsFolder, State, state_of
+from convscope.lab.runs import DEFAULTS, RunsFolder, State, state_of
 from convscope.rundir import RunDir
 from convscope.train.settings import TrainSettings
 
@@ -28,21 +28,6 @@ DATA = ("mnist",)
 MODELS = ("simple_cnn", "small_resnet")
 INITS = ("pytorch", "kaiming_normal", "kaiming_uniform", "xavier_normal", "orthogonal")  # convscope.nn.init.SCHEMES, which needs torch
 SCHEDULES = ("one_cycle", "cosine", "constant")
-DEFAULTS: dict[str, Any] = {
-    "data": "mnist",
-    "model": "simple_cnn",
-    "epochs": 5,
-    "batch_size": None,
-    "lr": "auto",
-    "norm": True,
-    "init": None,
-    "schedule": "one_cycle",
-    "seed": 0,
-    "weight_decay": None,
-    "clip_norm": None,
-    "augment": None,
-    "label_smoothing": 0.0,
-}
 PAGE_SECONDS = 20  # that a run which has ended may take for its page
 LONGEST_PATH = 4096  # characters; Linux's own limit
 
@@ -90,11 +75,21 @@ def settings_from(fields: Fields) -> TrainSettings:
     )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Job:
+    """A training that was started here.
+
+    Attributes:
+        name: of the run.
+        process: that trains.
+        said: what it said.
+        before: of a run that goes on, the process that config.json named before; None of a new one.
+    """
+
     name: str
     process: subprocess.Popen[bytes]
     said: IO[bytes]
+    before: object = None
 
     def last_words(self) -> str | None:
         """What the process said last, usually the reason why it ended."""
@@ -113,14 +108,23 @@ class Jobs:
 
     def training(self) -> str | None:
         """The name of a run of the folder that is being trained, by whomever; None when there is none."""
-        if self._job and self._job.process.poll() is None and self._state(self._job.name) in (None, "running"):
+        if self._job and self._job.process.poll() is None and self._state(self._job.name) in (None, "starting", "running"):
             return self._job.name
         return next((name for name in self.runs.names() if self._state(name) == "running"), None)
 
-    def starting(self) -> str | None:
-        """The name of a run that was started and has no directory yet."""
+    def state(self, run: RunDir, config: dict[str, Any]) -> State:
+        """How far a run is; one that was told to go on and has not begun yet is starting."""
         job = self._job
-        return job.name if job and job.process.poll() is None and self.runs.find_if_there(job.name) is None else None
+        waits = job and job.name == run.path.name and job.before is not None and job.before == config.get("process")
+        return "starting" if job and waits and job.process.poll() is None else state_of(run, config)
+
+    def starting(self) -> str | None:
+        """The name of a run that was started and has not begun to train."""
+        job = self._job
+        if job is None or job.process.poll() is not None:
+            return None
+        run = self.runs.find_if_there(job.name)
+        return job.name if run is None or self._state(job.name) == "starting" else None
 
     def fate(self, name: str) -> tuple[State, str | None]:
         """What became of a run that has no directory (yet): its state and why it failed.
@@ -156,25 +160,26 @@ class Jobs:
         """
         with self._lock:
             self._check_idle()
-            state = state_of(run, run.read_config())
+            config = run.read_config()
+            state = self.state(run, config)
             if state not in ("stopped", "broken"):
                 raise Refused(409, f"{run.path.name} is {state}, so there is nothing to go on with.", "Train anew instead.")
-            self._run(run.path.name, ["train", "--resume", str(run.path)])
+            self._run(run.path.name, ["train", "--resume", str(run.path)], before=config.get("process", {}))
             return run.path.name
 
     def stop(self, name: str) -> str:
-        """Ask a run to save and end; one that has no directory yet is ended at once.
+        """Ask a run to save and end; one that has not begun to train is ended at once.
 
         Raises:
             Refused: it does not train.
         """
         job = self._job
-        if job and job.name == name and job.process.poll() is None and not (self.runs.path / name / "config.json").exists():
+        if job and self.starting() == name:
             job.process.terminate()
             return "stopped"
         run = self.runs.find(name)
         config = run.read_config()
-        if state_of(run, config) != "running" or config.get("command") != "train":
+        if self.state(run, config) != "running" or config.get("command") != "train":
             raise Refused(409, f"{name} is not training now.")
         run.stop_request.touch()
         return "stopping"
@@ -189,14 +194,14 @@ class Jobs:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._job.process.wait(PAGE_SECONDS)
 
-    def _run(self, name: str, words: list[str]) -> None:
+    def _run(self, name: str, words: list[str], before: object = None) -> None:
         said = tempfile.TemporaryFile()  # noqa: SIM115 (stays open as long as the training); not a pipe, which would end the training when the lab has gone
         options: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
             options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
         command = [sys.executable, "-m", "convscope", *words]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, **options)
-        self._job = _Job(name, process, said)
+        self._job = _Job(name, process, said, before)
 
     def _next_name(self, stem: str) -> str:
         """The name that `convscope train` itself would give next."""
@@ -213,6 +218,6 @@ class Jobs:
     def _state(self, name: str) -> State | None:
         try:
             run = self.runs.find(name)
-            return state_of(run, run.read_config())
+            return self.state(run, run.read_config())
         except (ConvscopeError, Refused):
             return None

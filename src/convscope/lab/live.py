@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from convscope.diagnose import diagnose_log, verdict_to_json
 from convscope.errors import ConvscopeError
-from convscope.lab.exchange import as_json
+from convscope.lab.exchange import Refused, as_json
 from convscope.lab.runs import State, changed_at, state_of
 from convscope.lab.series import Series
 from convscope.records import StepRecord, to_json
@@ -25,7 +25,9 @@ from convscope.rundir import RunDir
 from convscope.runlog import RunLog
 
 POLL_SECONDS = 0.25  # a log is flushed every half second
-VERDICT_SECONDS = 2.0  # between two looks at all rules, which take up to a tenth of a second on a long log
+VERDICT_SECONDS = 2.0  # between two looks at all rules
+REST = 20.0  # times as long as a look took nothing is looked at, so that following costs a core at most a twentieth
+LONGEST_PAUSE = 2.0  # seconds without a look, however long one takes
 ALIVE_SECONDS = 10.0  # between two comments that keep the connection open and notice that the reader has gone
 GOING = ("starting", "running")
 
@@ -38,15 +40,21 @@ class Follower:
     Args:
         find: gives the run's directory, or None while it does not exist yet.
         fate: what became of a run without a directory: its state and a message.
+        state: how far a run is, by its directory and its config.json.
     """
 
-    def __init__(self, find: Callable[[], RunDir | None], fate: Callable[[], tuple[State, str | None]]) -> None:
-        self._find, self._fate = find, fate
+    def __init__(
+        self,
+        find: Callable[[], RunDir | None],
+        fate: Callable[[], tuple[State, str | None]],
+        state: Callable[[RunDir, dict[str, Any]], State] = state_of,
+    ) -> None:
+        self._find, self._fate, self._state = find, fate, state
         self._series = Series()
         self._newest: StepRecord | None = None
         self._seen: object = None
         self._told: dict[str, Any] = {}
-        self._verdict_at = -math.inf
+        self._verdict_due = -math.inf
 
     def look(self) -> tuple[list[Event], bool]:
         """What is new, and whether the run goes on."""
@@ -55,7 +63,7 @@ class Follower:
             state, message = self._fate()
             return self._news("state", {**progress({}, state, None), "message": message}), state in GOING
         config = run.read_config()
-        state = state_of(run, config)
+        state = self._state(run, config)
         going = state in GOING
         seen = (changed_at(run), state)
         if going and seen == self._seen:
@@ -75,9 +83,10 @@ class Follower:
         events += [("steps", steps)] if steps else []
         events += [("layers", values) for values in layers]
         events += self._news("results", {"rows": to_json(log.epochs())})
-        if not going or time.monotonic() - self._verdict_at > VERDICT_SECONDS:
+        if not going or time.monotonic() > self._verdict_due:
+            began = time.monotonic()
             events += self._news("verdict", verdict_to_json(diagnose_log(log)))
-            self._verdict_at = time.monotonic()
+            self._verdict_due = time.monotonic() + max(VERDICT_SECONDS, REST * (time.monotonic() - began))
         return events
 
     def _news(self, name: str, value: Any) -> list[Event]:
@@ -108,9 +117,10 @@ async def events(follower: Follower, limiter: anyio.CapacityLimiter, ending: thr
     """The stream's bytes, until the run has ended, or the lab ends."""
     quiet_since = time.monotonic()
     while not ending.is_set():
+        began = time.monotonic()
         try:
             news, going = await anyio.to_thread.run_sync(follower.look, limiter=limiter)
-        except ConvscopeError as error:
+        except (ConvscopeError, Refused) as error:
             news, going = [("state", {"state": "broken", "message": str(error)})], False
         if news:
             yield b"".join(encoded(name, value) for name, value in news)
@@ -121,7 +131,7 @@ async def events(follower: Follower, limiter: anyio.CapacityLimiter, ending: thr
         if time.monotonic() - quiet_since > ALIVE_SECONDS:
             yield b": still here\n\n"
             quiet_since = time.monotonic()
-        await anyio.sleep(POLL_SECONDS)
+        await anyio.sleep(min(max(POLL_SECONDS, REST * (time.monotonic() - began)), LONGEST_PAUSE))
 
 
 def encoded(name: str, value: Any) -> bytes:

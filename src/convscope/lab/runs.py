@@ -19,15 +19,23 @@ from convscope.rundir import NAME, RunDir, is_alive, open_run
 from convscope.runlog import RunLog
 
 State = Literal["starting", "running", "finished", "stopped", "failed", "broken"]
-ENDED: dict[str, State] = {
-    "finished": "finished",
-    "interrupted": "stopped",
-    "failed": "failed",
-}  # what config.json says of a run that ended
+ENDED: dict[str, State] = {"finished": "finished", "interrupted": "stopped", "failed": "failed"}  # what config.json says, and what that is
+DEFAULTS: dict[str, Any] = {  # the settings of the lab's form
+    "data": "mnist",
+    "model": "simple_cnn",
+    "epochs": 5,
+    "batch_size": None,
+    "lr": "auto",
+    "norm": True,
+    "init": None,
+    "schedule": "one_cycle",
+    "seed": 0,
+    "weight_decay": None,
+    "clip_norm": None,
+    "augment": None,
+    "label_smoothing": 0.0,
+}
 SILENT_SECONDS = 60.0  # after which a watched script that wrote nothing is taken for ended; it writes every half second
-REPEATED = (
-    *("data", "model", "epochs", "batch_size", "lr", "init", "schedule", "seed", "weight_decay", "clip_norm", "augment", "label_smoothing"),
-)  # settings that the lab's form has besides "norm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +166,7 @@ def settings_of(config: dict[str, Any]) -> dict[str, Any] | None:
     settings = config.get("settings")
     if config.get("command") != "train" or not isinstance(settings, dict):
         return None
-    return {**{name: settings[name] for name in REPEATED if name in settings}, "norm": settings.get("norm") is not False}
+    return {name: settings[name] for name in DEFAULTS if name in settings} | {"norm": settings.get("norm") is not False}
 
 
 def _get(config: dict[str, Any], outer: str, inner: str) -> Any:
