@@ -53,6 +53,8 @@ def test_a_script_is_watched_and_does_not_notice(style, tmp_path):
     assert plain.returncode == style.code, plain.stderr.decode()
     assert plain.stdout
     assert (seen.stdout, seen.returncode) == (plain.stdout, style.code), seen.stderr.decode()
+    told = [line for line in seen.stderr.decode().splitlines() if not line.startswith("convscope: ")]
+    assert told == plain.stderr.decode().splitlines()
     assert "could not be" not in seen.stderr.decode()
     (run,) = (tmp_path / "runs").iterdir()
     log = RunLog.read(open_run(run).log)

@@ -21,6 +21,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import warnings
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -178,6 +179,7 @@ class _Attached:
 
         Optimizer.__init__ = remember  # type: ignore[method-assign, assignment]
         keep_wrapped()
+        warnings.filterwarnings("ignore", "Using `torch.compile")  # when there are global hooks; the only one is ours, for a moment
         self._hook = register_module_forward_pre_hook(self._pass_begins)
         atexit.register(self._finish)
 
