@@ -133,6 +133,7 @@ const curve = (title, values, ends) => {
     label: `${title}, ${values.length} values`,
     height: 170,
     cursor: makeCursor(),
+    bounds: () => (title.startsWith("share") ? [0, 1] : null), // so that two shares can be compared
     title: /column/.test(title) ? "bin" : "step",
     lines: () => [{ name: title, x: values.map((_, i) => i), y: values, tint: "--series-1", width: 1.8 }],
   });
