@@ -168,7 +168,7 @@ def test_ten_thousand_malformed_requests(application: Application, no_training: 
 
 def raw(port: int, content: bytes, *, whole: bool = True) -> bytes:
     """Bytes sent to a server as they are, and what came back until it closed."""
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
         connection.sendall(content)
         if not whole:  # the server would wait for the rest
             connection.shutdown(socket.SHUT_WR)
