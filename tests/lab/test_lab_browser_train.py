@@ -156,7 +156,10 @@ def test_a_reload_in_the_middle_and_a_second_page_go_on_where_the_run_is(chromiu
         with RunLog.read(lab.folder / run / "log.sqlite") as log:
             done = log.steps()[-1].last_step + 1
         assert steps_done(page) == steps_done(other) == done
-        expect(page.get_by_role("button", name="Go on")).to_be_visible()
+
+        page.get_by_role("button", name="Go on").click()
+        wait_for_steps(page, done + 1)
+        expect(state(page)).to_have_text("Training")
 
 
 def test_a_lab_that_was_ended_and_started_again_is_found_again(chromium: Browser, lab: Served) -> None:
