@@ -3,9 +3,7 @@
 Receives output tensors while networks train; keeps of each three sums and a small sample, in memory that is allocated once; hands out columns of
 records when it is drained. On an accelerator nothing is copied to the host in between. It hooks nothing.
 
-All layers lie in the same arrays, so that a drain costs a few calls for all of them and not a few for each. For the same reason outputs are not
-looked at one by one, between layers that have just displaced our code from the processor's cache, but together when the pass ends (measured: a third
-of the time). Outputs that the network overwrites (in-place activations) are looked at before that.
+All layers lie in the same arrays, so that a drain costs a few calls for all of them and not a few for each.
 """
 
 from __future__ import annotations
@@ -27,7 +25,6 @@ from convscope.watch.stats import SAMPLE_SIZE, SamplePlan, Scratch, channel_maxi
 Array = NDArray[Any]
 MASK_PERIOD = 16  # steps between looks at every channel of a layer: one look costs about as much as its sums, a sixteenth of it little
 MOST_CHANNELS = 65_536  # of an output whose axis 1 is taken for channels
-MOST_HELD = 1 << 23  # elements of outputs that are kept until the pass ends (32 MiB); more are looked at before that
 MOST_TOGETHER = 128  # samples turned into counts by one call: what it writes stays in the cache, and memory is bounded
 FIRST_LAYERS = 16  # for which there is room at once, unless it is known how many they are; the room doubles when they are more
 
@@ -56,7 +53,6 @@ class _Layer:
     targets: list[Tensor] = field(default_factory=list)  # where the sample of each row goes
     has_channels: bool = False
     sampled_row: int = -1  # the row that holds its newest sample
-    stays: bool | None = None  # whether its output is still the same when the pass ends; None until one pass has shown it
 
 
 class Buffers:
@@ -76,8 +72,6 @@ class Buffers:
         self._looked_at = numpy.zeros((room, rows), dtype=numpy.int64)  # elements in the sample
         self._samples = torch.zeros(0, rows, SAMPLE_SIZE, dtype=torch.float32)
         self._scratch: Scratch | None = None
-        self._held: list[tuple[int, int, Tensor, int]] = []  # layer, row, output, its version
-        self._held_elements = 0
         self._sums: list[tuple[int, int, int, float, float]] = []  # layer, row, count, sum, sum of squares
         self._waiting: list[tuple[int, int, int, Tensor, Tensor]] = []  # on an accelerator: layer, row, count, mean, variance
         self._masks: list[tuple[int, int, Tensor, int]] = []  # layer, row, greatest value of each channel, images
@@ -92,40 +86,6 @@ class Buffers:
     def begin(self, row: int, step: int) -> None:
         """A step begins."""
         self._steps[row] = self._step = step
-
-    def take(self, layer: int, row: int, values: Shaped[Tensor, ...]) -> None:
-        """Take an output of a pass that goes on: at once where it may be overwritten or lies on an accelerator, else when `settle` is called."""
-        known = self._layers[layer]
-        if not known.stays:
-            self.add(layer, row, values)
-            if known.stays is False or not values.is_cpu:
-                return
-        self._held.append((layer, row, values, values._version))
-        self._held_elements += values.numel()
-        if self._held_elements > MOST_HELD:
-            self.settle(ended=False)
-
-    def settle(self, *, ended: bool = True) -> list[str]:
-        """Look at the outputs that are held.
-
-        Args:
-            ended: whether the pass has ended, so that it is known which outputs are not overwritten in it.
-
-        Returns:
-            Names of layers whose output was overwritten although it never was before; it is lost, and they are looked at at once from now on.
-        """
-        held, self._held, self._held_elements = self._held, [], 0
-        lost = []
-        for layer, row, values, version in held:
-            known, same = self._layers[layer], values._version == version
-            if known.stays is None:  # it was added when it came
-                known.stays = same and ended
-            elif same:
-                self.add(layer, row, values)
-            elif known.stays:
-                known.stays = False
-                lost.append(known.name)
-        return lost
 
     def add(self, layer: int, row: int, values: Shaped[Tensor, ...]) -> None:
         """Take what is needed of one output; of several in one step (shared modules, accumulated batches) the first gives the sample."""
@@ -164,7 +124,6 @@ class Buffers:
 
     def forget(self, row: int) -> None:
         """Leave out what was added at a step."""
-        self._held = [entry for entry in self._held if entry[1] != row]
         self._looked_at[:, row] = 0
         self._sums = [entry for entry in self._sums if entry[1] != row]
         self._waiting = [entry for entry in self._waiting if entry[1] != row]

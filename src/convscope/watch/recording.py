@@ -187,9 +187,8 @@ class Recording:
     def _passed_hook(self, name: str) -> Callable[..., None]:
         def passed(module: nn.Module, _: tuple[Any, ...], output: Any) -> None:
             self._functions.end(module)
-            with self._careful("A pass"):
-                self._settle()
-                if output is not None:  # None: the pass raised
+            if output is not None:  # None: the pass raised
+                with self._careful("A pass"):
                     self._observers[name].forward_end(output)
 
         return passed
@@ -238,17 +237,11 @@ class Recording:
                 place = self._places[name] = self._buffers.place(name, kind)
             if self._functions.active or torch.is_autocast_enabled(values.device.type):
                 with torch._C.DisableTorchFunction(), torch.autocast(values.device.type, enabled=False):
-                    self._buffers.take(place, now.row, values)
+                    self._buffers.add(place, now.row, values)
             else:
-                self._buffers.take(place, now.row, values)
+                self._buffers.add(place, now.row, values)
         except Exception as error:
             self._trouble(f"Layer {name}", error)
-
-    def _settle(self) -> None:
-        for name in self._buffers.settle():
-            self.notes.append(
-                f"Layer {name} was overwritten in place at step {self.step} before it was read; its output of that step is missing."
-            )
 
     # ------------------------------------------------------------ losses and gradients
 
@@ -357,7 +350,6 @@ class Recording:
 
     def drain(self) -> None:
         """Turn what the buffers hold into records and hand them to the log; in the middle of a step its rest is not recorded."""
-        self._settle()
         if self._now is not None:
             self._now.row = None
         norms, figures = self._parameters.drain(self._buffers.rows) if self._parameters is not None else (None, {})
