@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lab_maps import number, value_at
 from lab_pages import lab_page
 from lab_served import Served
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, conv2d
@@ -139,3 +142,19 @@ def test_a_kernel_that_does_not_fit_is_refused_in_words(chromium: Browser, lab: 
         page.get_by_label("5×5").check()
         page.get_by_role("spinbutton", name="Dilation").fill("4")
         expect(page.get_by_role("alert").first).to_contain_text("it must fit")
+
+
+def test_an_uploaded_image_is_used_as_it_is_in_grey_and_in_colour(chromium: Browser, lab: Served, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    with lab_page(chromium, lab, "/kernel") as page:
+        output_of(page, "1×26×26")
+        page.get_by_label("Upload", exact=True).check()
+        page.get_by_label("An image file, or drop one here").set_input_files(tmp_path / "noise.png")
+        output_of(page, "1×18×22")
+        page.get_by_label("in colour: three channels").check()
+        expect(page.locator(".before-after figcaption").first).to_have_text("image, 3×20×24")
+        image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+        top_edge = torch.tensor([[[[-1.0, -1, -1], [0, 0, 0], [1, 1, 1]]]]).expand(1, 3, 3, 3)
+        page.wait_for_load_state("networkidle")
+        check_place(page, conv2d(image, top_edge)[0], (0, 11, 7))

@@ -19,7 +19,7 @@ from convscope.arithmetic import conv2d_as_matrix, output_size, partial_sums
 from convscope.arithmetic.kernels import KERNELS
 from convscope.data.shipped import read_mnist
 from convscope.lab.exchange import Fields, Refused, array, refuse, text, whole
-from convscope.lab.pictures import as_fields, decoded
+from convscope.lab.pictures import as_fields, decoded_whole
 from convscope.records import to_json
 from convscope.tracing import executed, trace_executed
 
@@ -159,7 +159,7 @@ def _image(image: Fields, of_run: Callable[[str, Fields], npt.NDArray[np.uint8]]
         pixels_CHW = of_run(text(image, "run", LONGEST_NAME), {"image": image})
     else:
         grey = image.get("grey") is not False
-        pixels_CHW = decoded(image.get("png"), (1 if grey else 3, LARGEST_IMAGE, LARGEST_IMAGE))
+        pixels_CHW = decoded_whole(image.get("png"), 1 if grey else 3, LARGEST_IMAGE)
     scaled = torch.from_numpy(pixels_CHW.copy()).float() / 255
     most = whole(image, "crop", 2, LARGEST_IMAGE) if "crop" in image else LARGEST_IMAGE
     if max(scaled.shape[1:]) <= most:

@@ -26,6 +26,23 @@ def decoded(text: object, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
     Raises:
         Refused: it is no image of a known format, damaged, or has too many pixels.
     """
+    content, _ = _checked(text)
+    return _fitted(content, shape)
+
+
+def decoded_whole(text: object, channels: int, largest: int) -> npt.NDArray[np.uint8]:
+    """The pixels (C, H, W) of a file that came as base64, as many as it has, or fewer when a side has more than `largest`.
+
+    Raises:
+        Refused: it is no image of a known format, damaged, or has too many pixels.
+    """
+    content, (width, height) = _checked(text)
+    factor = min(1, largest / max(width, height))
+    return _fitted(content, (channels, max(1, round(height * factor)), max(1, round(width * factor))))
+
+
+def _checked(text: object) -> tuple[bytes, tuple[int, int]]:
+    """The file's bytes and the image's width and height, which are within bounds."""
     if not isinstance(text, str):
         raise Refused(400, '"png" is not text.', f"{WANTED[:-1]}, in base64.")
     try:
@@ -35,6 +52,10 @@ def decoded(text: object, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
     width, height = _size(content)
     if width * height > MOST_PIXELS:
         raise Refused(400, TOO_MANY, WANTED)
+    return content, (width, height)
+
+
+def _fitted(content: bytes, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
     try:
         return decode(content, Shape(*shape))
     except Unreadable as error:

@@ -9,7 +9,6 @@ import { latest } from "./looking.js";
 import { imagePicker } from "./picker.js";
 
 const SETTLED = 400; // milliseconds without a change after which the address follows; browsers refuse hundreds of addresses a minute
-const DIGIT = [1, 28, 28]; // what a drawing becomes here
 
 let ends = []; // what unmount has to end
 let mounted = 0; // changes whenever the tab is entered or left: what was awaited meanwhile is dropped
@@ -175,7 +174,7 @@ const build = async (root, context) => {
     drawn.draw();
   };
   const colour = colourCheck(state, use);
-  const picker = imagePicker({ run, classes: facts?.classes, shape: DIGIT, named: known.images, chosen: state.image, onImage: use });
+  const picker = imagePicker({ run, classes: facts?.classes, asDigit: true, named: known.images, chosen: state.image, onImage: use });
   editor.setChannels(channels);
 
   const words =

@@ -116,17 +116,17 @@ const validation = (run, classes, chosen, onChoose) => {
 
 // ---------------------------------------------------------------- drawings and files
 
-const drawn = (shape, onChoose) => {
+const drawn = (asDigit, onChoose) => {
   const preview = h("div", { class: "as-seen" });
   const board = drawingBoard((grey) => {
-    const seen = grey && (likeMnist(shape) ? centred(grey, BOARD, BOARD) : grey);
+    const seen = grey && (asDigit ? centred(grey, BOARD, BOARD) : grey);
     if (!seen) return put(preview);
-    const canvas = likeMnist(shape) ? greyCanvas(seen, SIDE, SIDE) : greyCanvas(seen, BOARD, BOARD);
+    const canvas = asDigit ? greyCanvas(seen, SIDE, SIDE) : greyCanvas(seen, BOARD, BOARD);
     put(preview, Object.assign(canvas, { className: "pixels" }), h("span", { class: "hint" }, "what the network gets"));
     onChoose({ png: asPng(canvas), kind: "drawn" });
   });
   board.element.append(preview);
-  const words = likeMnist(shape)
+  const words = asDigit
     ? `Your drawing is fitted and centred as MNIST's digits were: the box around it is scaled to at most ${BOX}×${BOX} pixels, and its centre of mass goes to the middle of ${SIDE}×${SIDE}.`
     : "Your drawing is sent as it is, white on black, and scaled to the size that is needed.";
   return h("div", { class: "stack tight" }, board.element, h("p", { class: "hint" }, words));
@@ -208,7 +208,7 @@ const uploaded = (shape, onChoose) => {
     "div",
     { class: "stack tight" },
     zone,
-    shape?.[0] === 1 && h("label", { class: "check" }, invert, "dark on light: turn it round"),
+    shape?.[0] !== 3 && h("label", { class: "check" }, invert, "dark on light: turn it round"),
     said,
   );
 };
@@ -219,13 +219,13 @@ const uploaded = (shape, onChoose) => {
  * Tabs to choose an image in.
  * @param {object} options
  *   run, classes: of the validation images; null leaves them out
- *   shape: (C, H, W) of the network's images, or null
+ *   shape: (C, H, W) of the network's images, or null; asDigit: whether a drawing is centred as MNIST's digits are
  *   named: [{name, title}] of the server's own images, or none
  *   chosen: the image reference at the start
  *   onImage(image): a reference was chosen; while drawing, after every movement
  * @returns {Element}
  */
-export const imagePicker = ({ run = null, classes = [], shape = null, named = [], chosen = null, onImage }) => {
+export const imagePicker = ({ run = null, classes = [], shape = null, asDigit = likeMnist(shape), named = [], chosen = null, onImage }) => {
   const place = h("div");
   const panes = {
     named: () =>
@@ -249,7 +249,7 @@ export const imagePicker = ({ run = null, classes = [], shape = null, named = []
         chosen = image;
         onImage(image);
       }),
-    draw: () => drawn(shape, onImage),
+    draw: () => drawn(asDigit, onImage),
     file: () => uploaded(shape, onImage),
   };
   const offered = [named.length && ["named", "Ready"], run && ["valid", "Validation"], ["draw", "Draw"], ["file", "Upload"]].filter(
