@@ -1,7 +1,7 @@
 """The diagnosis benchmark: run planted faults, twins and healthy controls; score the verdicts.
 
     python benchmarks/diagnose.py run --work DIR [--repeats 4] [--minutes 60]     resumable; two processes, one thread each
-    python benchmarks/diagnose.py score --work DIR [--scale 2] [--list]           rules are asked again on the kept records, nothing is trained
+    python benchmarks/diagnose.py score --work DIR [--list]                       rules are asked again on the kept records, nothing is trained
     python benchmarks/diagnose.py repair --work DIR [--most 60]                   the suggested change against a random one from the same menu
 
 Each finished run is one line of DIR/runs.jsonl, its records one compressed file in DIR/records. A run without its twin is not scored.
@@ -156,7 +156,6 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--most", type=int, default=1_000_000, help="run at most so many")
     parser.add_argument("--workers", type=int, default=WORKERS)
-    parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--list", action="store_true", help="list every miss and false alarm")
     arguments = parser.parse_args()
     if arguments.what == "repair":
@@ -168,7 +167,7 @@ def main() -> None:
     else:
         from diagnose_score import report
 
-        print(report(arguments.work, arguments.repeats, arguments.first_seed, arguments.scale, full=arguments.list))
+        print(report(arguments.work, arguments.repeats, arguments.first_seed, full=arguments.list))
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def repair(work: Path, repeats: int, first_seed: int, most: int, minutes: float)
     path, draw, ends = work / "repairs.jsonl", random.Random(5), time.monotonic() + 60 * minutes
     done = {line["id"]: line["accuracy"] for line in map(json.loads, path.read_text().splitlines())} if path.exists() else {}
     closed: dict[str, list[float]] = {"suggested": [], "random": []}
-    runs = [run for run in scored(work, repeats, first_seed, 1.0) if run.harmful and first_change(run)][:most]
+    runs = [run for run in scored(work, repeats, first_seed) if run.harmful and first_change(run)][:most]
     with path.open("a") as out:
         for run in runs:
             change = first_change(run) or {}

@@ -363,3 +363,13 @@ def test_many_images_are_a_fair_budget_too() -> None:
     findings = judged(labels, losses=flat(100), rows=layers(100, update_ratio=1e-5))
     assert said(findings) == ["lr_too_low"]
     assert said(judged(losses=flat(100), rows=layers(100, update_ratio=1e-5))) == []
+
+
+def test_mostly_the_same_answer_and_no_better_than_that_answer_alone() -> None:
+    looks = [seen("validation", step, **{**VALIDATION, "largest_answer": 0.87, "accuracy": 0.12}) for step in (150, 300)]
+    unsure = seen("fit", 250, **{**FIT, "accuracy": 0.2, "wrong": 400})
+    assert said(judged(*looks, unsure, losses=flat(level=1.9))) == ["one_class"]
+    useful = [
+        seen("validation", step, **{**VALIDATION, "largest_answer": 0.87, "largest_label": 0.8, "accuracy": 0.9}) for step in (150, 300)
+    ]
+    assert said(judged(*useful, losses=flat(level=1.9))) == []

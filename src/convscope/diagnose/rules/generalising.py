@@ -23,6 +23,8 @@ LOPSIDED = Threshold(0.8, "of the training labels", "chosen: beyond it a class w
 ONLY_ANSWER = 0.999  # of the answers: no other class is ever answered
 RARE_LABELS = 0.99  # of the labels: beyond it, hardly any image of another class is there to be answered
 ANSWER_GAP = 0.1  # of the images: how far the share of the answers lies above that of the labels
+USELESS = 0.02  # of the images: better than one constant answer by no more than chance
+MOST_ANSWERS = Threshold(0.8, "of the answers", "chosen: with an accuracy that one constant answer would reach", share=True)
 ONE_ANSWER = Threshold(0.95, "of the answers", "diagnoses.md, row 24", share=True)
 
 
@@ -172,6 +174,12 @@ def _drowned(view: RunView) -> Finding | None:
     )
 
 
+def _one_answer(look: Observation) -> Threshold:
+    """The share of equal answers that counts; fewer are enough where they are right no more often than one constant answer would be."""
+    useless = number(look, "accuracy") < number(look, "largest_label") + USELESS
+    return MOST_ANSWERS if useless else ONE_ANSWER
+
+
 def _same_answer(view: RunView) -> Finding | None:
     """Two looks in a row at which nearly all answers were the same."""
     outcome = view.outcome
@@ -179,7 +187,7 @@ def _same_answer(view: RunView) -> Finding | None:
     labels = view.last("labels")
     if len(looks) < 2:
         looks = [o for o in view.seen("fit") if number(o, "samples", 0) >= 50][-2:]
-    if len(looks) < 2 or any(number(o, "largest_answer", 0) < view.limit(ONE_ANSWER) for o in looks):
+    if len(looks) < 2 or any(number(o, "largest_answer", 0) < view.limit(_one_answer(o)) for o in looks):
         return None
     truth = number(looks[-1], "largest_label", number(labels, "largest_share") if labels is not None else math.nan)
     answers = min(number(o, "largest_answer") for o in looks)

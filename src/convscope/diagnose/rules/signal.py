@@ -30,6 +30,7 @@ TOOTH_RISE, TOOTH_FALL = 3.0, 5.0  # diagnoses.md, row 16: growth within 60 step
 COLLAPSED = Threshold(0.95, "of the values near zero", "diagnoses.md, row 16", share=True)
 DEAD = Threshold(0.6, "of a layer's channels", "diagnoses.md, row 17; 2 of 83 healthy runs had a layer beyond it", share=True)
 LEARNED_WELL = Threshold(0.1, "of the loss of guessing", "chosen: units that are flat from the start plainly do no harm", share=True)
+HARDLY = 0.8  # of the loss of guessing: below it, a loss that still falls is on a good way
 CUT_OFF = 20  # steps in a row without any gradient
 ALL_ZERO = 0.95  # of a layer's values in the first step: no healthy start is so sparse
 SATURATED = Threshold(0.5, "of the values", "DeepDiagnosis; TheDeepChecker", share=True)
@@ -126,7 +127,7 @@ def activation_collapse_cycles(view: RunView) -> Finding | None:
     else:
         where, step = collapsed[0], _collapse_step(view, collapsed[0])
     severity: Severity = gated(outcome)
-    if severity == "note":
+    if severity == "note" or (not outcome.bad and view.falling and outcome.now < HARDLY * outcome.guessing):
         return None  # a spike that recovers
     count, most = sum(len(found) for found in teeth.values()), max((len(found) for found in teeth.values()), default=0)
     lr = max((rate for _, rate in view.learning_rates), default=math.nan)
