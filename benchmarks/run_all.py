@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ALONE = ("loop", "chapter13", "watch_overhead", "watch_growth", "trace", "diagnose")
+ALONE = ("loop", "chapter13", "watch_overhead", "watch_growth", "trace", "diagnose", "ratings_rows")
 
 
 def main() -> int:

@@ -89,7 +89,7 @@ def test_titles_range_split_and_factors_from_the_command_to_the_page(tmp_path, c
     assert TrainSettings.from_config(config["settings"]).y_range == (0.5, 5.5)
     assert found.titles == {"i3": f"{long} <1>", "i4": f"{long} <2>"}
     page = render(run)
-    assert f'<span title="i3">{long} &lt;1&gt;</span>' in page
+    assert f'<span title="i3" class="title">{long} &lt;1&gt;</span>' in page
     bars = json.loads(page.split('id="biases-values">')[1].split("</script>")[0])
     assert bars["layout"]["yaxis"]["ticktext"].count("A title that is far too long…") == 2
     assert sorted(bars["data"][0]["y"]) == list(range(20))

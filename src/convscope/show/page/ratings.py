@@ -109,7 +109,7 @@ def cut(text: str, longest: int = LONGEST_LABEL) -> str:
 
 def _named(judged: RatingsEvaluation, item: str) -> Child:
     """An item by its title; pointing at it shows its name in the data."""
-    return tag("span", judged.titles[item], title=item) if item in judged.titles else item
+    return tag("span", judged.titles[item], title=item, class_="title") if item in judged.titles else item
 
 
 def _items(title: str, listed: Sequence[RatedItem], judged: RatingsEvaluation) -> Markup:
