@@ -7,12 +7,8 @@ import numpy
 import pytest
 
 REPEATED = 9  # steps that are trained again: three points of the curves, one column of the pictures
-MEAN, STD, NEAR_ZERO, LOSS = (
-    0.05,
-    0.05,
-    2.0,
-    0.02,
-)  # in standard deviations; relative; percentage points; relative: another processor rounds
+MEAN, STD, LOSS = 0.05, 0.05, 0.02  # in standard deviations; relative; relative: another processor rounds differently
+NEAR_ZERO = 6.0  # percentage points: of samples of one or two thousand values in runs of neighbours; which ones are looked at may change
 
 
 @pytest.mark.parametrize("name", make.RUNS)
@@ -27,7 +23,8 @@ def test_the_first_steps_repeat_the_golden_ones(name):
         assert drawn["std"][0] == pytest.approx(drawn["std"][1], rel=STD), layer
         assert numpy.diff(drawn["near_zero"], axis=0) == pytest.approx(0, abs=NEAR_ZERO), layer
         (column,) = now[layer]["color_dim"]
-        assert sum(column) == pytest.approx(sum(expected["color_dim"][0]), rel=0.01), layer  # every value is in the picture
+        looked_at = numpy.mean([record.sample_count for record in watch.layers()[layer]])
+        assert sum(column) == pytest.approx(looked_at, rel=0.01), layer  # every value is in the picture
 
 
 def test_the_figures_tell_the_two_runs_apart():
