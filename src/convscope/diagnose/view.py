@@ -196,7 +196,7 @@ class RunView:
         if end is None:
             return self
         layers = {name: kept for name, records in self.layers.items() if (kept := tuple(r for r in records if r.last_step < end))}
-        observations = {kind: kept for kind, found in self.observations.items() if (kept := tuple(o for o in found if o.step <= end))}
+        observations = {kind: seen for kind, found in self.observations.items() if (seen := tuple(o for o in found if o.step <= end))}
         return RunView(tuple(s for s in self.steps if s.last_step < end), layers, observations, self.scale, broke=True)
 
     @cached_property
