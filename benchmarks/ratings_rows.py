@@ -1,8 +1,9 @@
 """Loading a CSV of ratings of 1, 3 and 10 million rows: `python benchmarks/ratings_rows.py [--rounds 1]`.
 
-Claim: time and memory grow with the rows alone: a row of the largest file takes at most 1.5 times the time and 1.25 times the memory of a row of the
-smallest (what fits in the processor's cache is faster, and sorting is a little more than linear). The ratings are made up: 100 a user of 20,000 items, with a timestamp. Each load is a process of its own; time is the processor's.
-Memory is the peak above what the imports took. The files are kept in a temporary folder and deleted.
+Claim: time and memory grow with the rows alone: a row of the largest file takes at most 1.5 times the time and 1.25 times the memory of a row of
+the smallest (what fits in the processor's cache is faster, and sorting is a little more than linear). The ratings are made up: 100 a user of 20,000
+items, with a timestamp. Each load is a process of its own; time is the processor's. Memory is the peak above what the imports took. The files are
+kept in a temporary folder and deleted.
 """
 
 from __future__ import annotations
