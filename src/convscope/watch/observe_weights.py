@@ -231,13 +231,10 @@ class WeightWatch:
         def receive(numbers: Numbers) -> None:
             still = [at for at, number in enumerate(numbers) if not number]
             size = sum(sizes[at] for at in still)
-            seen = {
-                "weights": size,
-                "share": size / max(1, size + own),
-                "shapes": ", ".join([shapes[at] for at in still][:4]),
-                "fresh": fresh,
-            }
-            self._emit(Observation(step, "strays", "", {**seen}))
+            named = ", ".join([shapes[at] for at in still][:4])
+            self._emit(
+                Observation(step, "strays", "", {"weights": size, "share": size / max(1, size + own), "shapes": named, "fresh": fresh})
+            )
 
         self._deferred.add(moved, receive)
 
