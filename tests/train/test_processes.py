@@ -9,9 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from small_data import write_folder
 
+from convscope.errors import UsageError
 from convscope.runlog import RunLog
+from convscope.train import runs
+from convscope.train.processes import Processes
+from convscope.train.settings import TrainSettings
 
 SCRIPT = """
 import sys
@@ -64,3 +69,11 @@ def test_two_processes_equal_one(tmp_path, monkeypatch):
             assert (record.count, record.records) == (reference.count, 1)
             assert record.mean == pytest.approx(reference.mean, abs=1e-2 * reference.std)
             assert record.std == pytest.approx(reference.std, rel=1e-2)
+
+
+def test_healing_in_several_processes_is_refused(monkeypatch):
+    two = Processes(0, 2, torch.device("cpu"), "asked for")
+    monkeypatch.setattr(runs, "join", lambda device: two)
+    with pytest.raises(UsageError) as caught:
+        runs.train_run(TrainSettings("mnist"), heal=True)
+    assert str(caught.value) == "--heal works in one process, and this run has 2. Leave out --heal, or start it without torchrun."

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from convscope.errors import NonFiniteError, RunError
+from convscope.errors import NonFiniteError, RunError, UsageError
 from convscope.records import to_json
 from convscope.rundir import RunDir, create_run, open_run
 from convscope.runlog import RunLog
@@ -41,12 +41,16 @@ def train_run(
 
     Raises:
         DataError: the data cannot be used; nothing has been written then.
-        UsageError: a setting is out of range.
+        UsageError: a setting is out of range, or `heal` in several processes.
         RunError: the run directory cannot be written.
         NonFiniteError: the loss became NaN or infinite; the last good weights are saved.
         InterruptedRun: Ctrl-C; everything is saved.
     """
     teller = Teller(console, processes := join(settings.device))
+    if heal and processes.world > 1:
+        raise UsageError(
+            f"--heal works in one process, and this run has {processes.world}. Leave out --heal, or start it without torchrun."
+        )
     restarts: list[dict[str, Any]] = []
     while True:
         data, model, info = materials(settings, teller)
