@@ -131,7 +131,10 @@ async def events(follower: Follower, limiter: anyio.CapacityLimiter, ending: thr
         if time.monotonic() - quiet_since > ALIVE_SECONDS:
             yield b": still here\n\n"
             quiet_since = time.monotonic()
-        await anyio.sleep(min(max(POLL_SECONDS, REST * (time.monotonic() - began)), LONGEST_PAUSE))
+        rested = time.monotonic() + min(REST * (time.monotonic() - began), LONGEST_PAUSE)
+        await anyio.sleep(POLL_SECONDS)
+        while time.monotonic() < rested and not ending.is_set():
+            await anyio.sleep(POLL_SECONDS)
 
 
 def encoded(name: str, value: Any) -> bytes:

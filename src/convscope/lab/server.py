@@ -20,7 +20,7 @@ from convscope.lab.runs import RunsFolder
 from convscope.lab.security import new_token
 
 BACKLOG = 512  # connections that wait to be accepted; a browser opens six
-GRACE_SECONDS = 1  # that answers may take once the lab ends
+GRACE_SECONDS = 3  # that answers may take once the lab ends
 
 
 def run_lab(run: Path | None = None, *, out: Path = Path("runs"), port: int = 8765, browser: bool = True) -> None:
