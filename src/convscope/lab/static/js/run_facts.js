@@ -4,6 +4,7 @@ import { chosen, count, duration, figure, percent, plural, setting, words } from
 
 export const GOING = new Set(["starting", "running"]);
 export const STATES = {
+  opening: "Opening …",
   starting: "Starting",
   running: "Training",
   finished: "Finished",

@@ -29,7 +29,7 @@ export const runView = (name, context, { onEnd, onResume, apply }) => {
     ended = false, // the view is closed
     wasGoing = false,
     asked = 0;
-  const state = () => run.state?.state ?? detail?.state ?? "running";
+  const state = () => run.state?.state ?? detail?.state ?? "opening";
   const going = () => GOING.has(state());
 
   // ---------------------------------------------------------------- the parts
