@@ -303,7 +303,7 @@ def summary(
 def watch(
     command: Annotated[list[str], typer.Argument(metavar="-- python script.py ARGS...", help="The script to run, behind two dashes.")],
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the verdict to FILE as one JSON object.")] = None,
-    every: Annotated[int, typer.Option(help="Record layers at every so manieth step.")] = 1,
+    every: Annotated[int, typer.Option(help="Record layers at one step in so many.")] = 1,
     fail_on: Annotated[
         Literal["note", "warning", "problem"] | None, typer.Option(help="Exit with 3 when a finding is at least that severe.")
     ] = None,

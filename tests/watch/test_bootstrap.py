@@ -141,5 +141,15 @@ def test_wrong_use_is_told(tmp_path):
         run_watched([])
     with pytest.raises(UsageError, match=r"^The command 'no-such-program' was not found\."):
         run_watched(["no-such-program"], out=tmp_path)
+    never = [sys.executable, "-c", "raise SystemExit('the script ran')"]
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError) as caught:
+        run_watched(never, out=tmp_path, json_file=tmp_path / "file" / "verdict.json")
+    assert (
+        str(caught.value) == f"--json {tmp_path}/file/verdict.json cannot be written: File exists ({tmp_path}/file). Choose another place."
+    )
+    with pytest.raises(UsageError) as caught:
+        run_watched(never, out=tmp_path, json_file=tmp_path)
+    assert str(caught.value) == f"--json {tmp_path} is a folder. Give a file, such as {tmp_path}/verdict.json."
     with pytest.raises(UsageError, match=r"^--fail-on 'bad' is no severity\. Use one of: note, warning, problem\.$"):
         run_watched(["python"], fail_on="bad")

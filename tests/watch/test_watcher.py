@@ -335,7 +335,7 @@ def test_what_cannot_be_watched_is_told():
     assert str(error.value) == "Watcher got str; it needs the network (a torch.nn.Module), or several in a dict by name."
     with pytest.raises(UsageError) as error:
         Watcher(network(), every=0)
-    assert str(error.value) == "every=0: layers are recorded at every so manieth step, a whole number from 1 up."
+    assert str(error.value) == "every=0: layers are recorded at one step in so many, a whole number from 1 up."
     with pytest.raises(UsageError) as error:
         Watcher(nn.Sequential(nn.Identity()))
     assert str(error.value) == "Sequential has no layer to watch: none of its modules computes. Pass the network that you train."

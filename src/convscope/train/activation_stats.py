@@ -21,7 +21,7 @@ class ActivationStats(Callback):
     """Records mean, standard deviation, share near zero and histogram of every layer's outputs at every step, and more; see `Watcher`.
 
     Args:
-        every: layers are recorded at every so manieth step.
+        every: layers are recorded at one step in so many.
         layers: names of layers to record; None for all.
         near_zero: |x| at most this counts as near zero.
 

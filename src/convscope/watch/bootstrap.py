@@ -57,7 +57,7 @@ def run_watched(
 
     Args:
         command: the program and its arguments, such as ["python", "train.py", "--lr", "0.1"]; a script ending in .py runs in this Python.
-        every: layers are recorded at every so manieth step.
+        every: layers are recorded at one step in so many.
         out: the folder that holds runs.
         name: the run's name; None takes the script's.
         json_file: where to write the verdict as a JSON object.
@@ -67,7 +67,7 @@ def run_watched(
         The command's own exit code, as a shell gives it, or 3.
 
     Raises:
-        UsageError: no command, or one that cannot be started; or a severity that does not exist.
+        UsageError: no command, or one that cannot be started; a severity that does not exist; or a place where no JSON file can be.
         RunError: the JSON file cannot be written.
     """
     if not command:
@@ -75,7 +75,9 @@ def run_watched(
     if fail_on is not None and fail_on not in SEVERITIES:
         raise UsageError(f"--fail-on {fail_on!r} is no severity. Use one of: {', '.join(SEVERITIES)}.")
     if every < 1:
-        raise UsageError(f"--every {every}: layers are recorded at every so manieth step, a whole number from 1 up.")
+        raise UsageError(f"--every {every}: layers are recorded at one step in so many, a whole number from 1 up.")
+    if json_file is not None:
+        _make_room(Path(json_file))
     command = [sys.executable, *command] if command[0].endswith(".py") else list(command)
     with tempfile.TemporaryDirectory(prefix="convscope-") as folder:
         settings = {"every": every, "out": str(Path(out).resolve()), "name": name, "folder": folder, "command": command}
@@ -94,6 +96,16 @@ def run_watched(
     if code == 0 and fail_on is not None and max(worst, default=-1) >= SEVERITIES.index(fail_on):
         return FAILED_ON_FINDING
     return code
+
+
+def _make_room(file: Path) -> None:
+    """Make the folder of the JSON file, so that a wrong path is told before the script runs and not after."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--json {file} cannot be written: {error.strerror} ({error.filename}). Choose another place.") from None
+    if file.is_dir():
+        raise UsageError(f"--json {file} is a folder. Give a file, such as {file / 'verdict.json'}.")
 
 
 def _rank() -> int:

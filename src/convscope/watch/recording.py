@@ -74,7 +74,7 @@ class Recording:
     Args:
         models: the networks by name; the names become prefixes when there are several.
         log: where records go.
-        every: layers are recorded at every so manieth step; steps themselves always.
+        every: layers are recorded at one step in so many; steps themselves always.
         wanted: names of layers to record, or None for all.
         near_zero: |x| at most this counts as near zero.
         first_step: number of steps taken before.

@@ -37,7 +37,7 @@ class Watcher:
 
     Args:
         model: the network, or several by name: `{"generator": g, "discriminator": d}`.
-        every: layers are recorded at every so manieth step; optimiser steps are always recorded.
+        every: layers are recorded at one step in so many; optimiser steps are always recorded.
         layers: names of layers to record, or of modules that contain them; None for all.
         near_zero: |x| at most this counts as near zero.
         log: where records go; None keeps them in memory, in bounded space.
@@ -71,7 +71,7 @@ class Watcher:
         if not isinstance(models, Mapping) or not models or not all(isinstance(one, nn.Module) for one in models.values()):
             raise UsageError(f"Watcher got {type(model).__name__}; it needs the network (a torch.nn.Module), or several in a dict by name.")
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise UsageError(f"every={every!r}: layers are recorded at every so manieth step, a whole number from 1 up.")
+            raise UsageError(f"every={every!r}: layers are recorded at one step in so many, a whole number from 1 up.")
         if isinstance(layers, str):
             layers = [layers]
         self.log = log if log is not None else RunLog.create()
