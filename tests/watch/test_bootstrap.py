@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from convscope.errors import UsageError
+from convscope.records import Finding, Fix, NotChecked, Verdict
 from convscope.rundir import open_run
 from convscope.runlog import RunLog
-from convscope.watch.bootstrap import SITE, run_watched
+from convscope.watch.bootstrap import SITE, joined, run_watched
 
 SCRIPTS = Path(__file__).with_name("scripts")
 WATCH = "import sys; from convscope.watch.bootstrap import run_watched; sys.exit(run_watched(sys.argv[2:], out=sys.argv[1], json_file=sys.argv[1] + '/v.json'))"
@@ -121,6 +122,55 @@ def test_a_python_without_convscope_says_how_to_install_it(tmp_path):
         f"convscope is not installed in the Python that runs this script ({sys.executable}). "
         f"Install it there with: {sys.executable} -m pip install convscope"
     )
+
+
+TEACHER_AND_STUDENT = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+images, labels = torch.randn(64, 1, 8, 8), torch.randint(0, 3, (64,))
+def train(steps, lr, soft=None):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3))
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    for step in range(steps):
+        optimizer.zero_grad()
+        target = labels if soft is None else soft(images).softmax(1)
+        loss = nn.functional.cross_entropy(model(images), target)
+        loss.backward()
+        optimizer.step()
+        print(step, loss.item())
+    return model
+teacher = train(5, 1e-2).eval().requires_grad_(False)
+train(7, 1e-2, soft=teacher)
+"""
+
+
+def test_networks_trained_one_after_another_get_a_run_each_and_one_verdict(tmp_path):
+    (tmp_path / "distil.py").write_text(TEACHER_AND_STUDENT)
+    plain, seen, _ = watched(tmp_path, "distil.py")
+    runs = sorted((tmp_path / "runs").glob("distil-*"))
+    assert [run.name for run in runs] == ["distil-001", "distil-002"]
+    every_loss = [float(line.split()[1]) for line in plain.stdout.decode().splitlines()]
+    for run, expected in zip(runs, (every_loss[:5], every_loss[5:]), strict=True):
+        with RunLog.read(run / "log.sqlite") as log:
+            assert losses(log) == pytest.approx(expected)
+        assert (run / "report.html").exists()
+    verdict = json.loads((tmp_path / "runs" / "v.json").read_text())
+    assert (verdict["verdict"], verdict["steps"]) == ("too_early", 12)
+    assert seen.stderr.decode().count("convscope: Watched ") == 2
+
+
+def test_one_verdict_on_several_trainings_is_the_worst_with_its_findings_first():
+    def finding(name, severity):
+        return Finding(name, severity, "", 0, "It is so.", Fix("Change it."))
+
+    noted = Verdict("note", 10, (finding("overfitting", "note"),), (NotChecked("label_noise", "no labels were seen"),))
+    broken = Verdict("problem", 20, (finding("non_finite", "problem"),), (NotChecked("label_noise", "no labels were seen"),))
+    both = joined([noted, broken])
+    assert (both.verdict, both.steps, [one.name for one in both.findings]) == ("problem", 30, ["non_finite", "overfitting"])
+    assert both.not_checked == noted.not_checked
+    assert joined([noted]) is noted
+    assert joined([]) == Verdict("too_early", 0)
 
 
 def test_the_exit_code_tells_of_findings_when_asked(tmp_path, capfd):

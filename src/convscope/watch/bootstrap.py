@@ -2,7 +2,8 @@
 
 `run_watched` starts the command with a folder on PYTHONPATH whose sitecustomize.py calls `attach` as soon as the script imports torch. `attach` finds
 the network by itself: the outermost module whose parameters an optimiser holds, at its first training pass. The script's output and exit code are
-passed through; everything of ours goes to stderr. This is the one file that replaces a method of another library's class
+passed through; everything of ours goes to stderr. A script that trains one network after another (a teacher and its student, a network for each
+fold) gets a run for each, and one verdict on all. This is the one file that replaces a method of another library's class
 (`torch.optim.Optimizer.__init__`, to learn of optimisers), because nothing else tells which modules are trained before the first step.
 
 Several processes: `convscope watch -- torchrun --nproc_per_node 2 script.py` and `torchrun --nproc_per_node 2 -m convscope watch -- python script.py`
@@ -35,11 +36,13 @@ from convscope.version import VERSION
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.utils.hooks import RemovableHandle
 
 SITE = Path(__file__).with_name("site")
 SETTINGS = "CONVSCOPE_WATCH"  # environment variable with what the script's process must know, as JSON
 SEVERITIES = ("note", "warning", "problem")
 FAILED_ON_FINDING = 3  # exit code of --fail-on
+MOST_RUNS = 10  # trainings one after another that are watched in one script; a search over hundreds of settings would bury its reader
 
 # ---------------------------------------------------------------- in the process that the user started
 
@@ -85,9 +88,11 @@ def run_watched(
         code = _run(command, {**os.environ, SETTINGS: json.dumps(settings), "PYTHONPATH": path})
         if _rank() > 0:  # started once for each rank: the first one concludes
             return code
-        found = Path(folder, "run")
-        run = RunDir(Path(found.read_text(encoding="utf-8"))) if found.exists() else None
-    verdict = _conclude(run)
+        found = Path(folder, "runs")
+        runs = [RunDir(Path(line)) for line in found.read_text(encoding="utf-8").splitlines()] if found.exists() else []
+    verdict = joined([_conclude(run) for run in runs])
+    if not runs:
+        _say("No training was seen: no network whose parameters an optimiser holds was run with gradients. Nothing was written.")
     if json_file is not None:
         from convscope.diagnose import verdict_to_json
 
@@ -130,11 +135,23 @@ def _run(command: list[str], environment: dict[str, str]) -> int:
             continue
 
 
-def _conclude(run: RunDir | None) -> Verdict:
+def joined(verdicts: Sequence[Verdict]) -> Verdict:
+    """One verdict on trainings that came one after another: the worst, with the findings of all, those of the worst training first.
+
+    Args:
+        verdicts: one for each training; of none at all it is too early to say anything.
+    """
+    if len(verdicts) == 1:
+        return verdicts[0]
+    by_rank = sorted(verdicts, key=lambda one: ("too_early", "healthy", *SEVERITIES).index(one.verdict), reverse=True)
+    findings = tuple(finding for one in by_rank for finding in one.findings)
+    not_checked = {entry.name: entry for one in by_rank for entry in one.not_checked}
+    steps = sum(one.steps for one in verdicts)
+    return Verdict(by_rank[0].verdict if by_rank else "too_early", steps, findings, tuple(not_checked.values()))
+
+
+def _conclude(run: RunDir) -> Verdict:
     """The verdict on what was recorded, told on stderr together with the place of the page."""
-    if run is None:
-        _say("No training was seen: no network whose parameters an optimiser holds was run with gradients. Nothing was written.")
-        return Verdict("too_early", 0)
     from convscope.diagnose import diagnose_log
 
     with RunLog.append_to(run.log) as log:
@@ -171,40 +188,65 @@ def attach() -> None:
 
 
 class _Attached:
-    """Finds the network at its first training pass and watches it until the process ends."""
+    """Finds the network at its first training pass and watches it until another one is trained, or the process ends.
+
+    A further network is looked for from the moment at which an optimiser of other parameters is made, so that a script that trains one network
+    pays nothing for it.
+    """
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        from torch.nn.modules.module import register_module_forward_pre_hook
         from torch.optim import Optimizer
 
         from convscope.watch.loss_spy import keep_wrapped
 
         self._settings, self._process = settings, os.getpid()
-        self._optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+        self._new: weakref.WeakSet[Optimizer] = weakref.WeakSet()  # made since the network that is watched began to train
         self._watcher: Any = None
-        optimizers, made = self._optimizers, Optimizer.__init__
+        self._watched: set[int] = set()  # ids of parameters, which the watcher keeps alive
+        self._runs = 0
+        self._hook: RemovableHandle | None = None
+        made, attached = Optimizer.__init__, self
 
         @functools.wraps(made)
         def remember(optimizer: Optimizer, *arguments: Any, **keywords: Any) -> None:
             made(optimizer, *arguments, **keywords)
-            optimizers.add(optimizer)
+            attached._new.add(optimizer)
+            if not attached._fresh() <= attached._watched:
+                attached._look_out()
 
         Optimizer.__init__ = remember  # type: ignore[method-assign, assignment]
         keep_wrapped()
         warnings.filterwarnings("ignore", "Using `torch.compile")  # when there are global hooks; the only one is ours, for a moment
-        self._hook = register_module_forward_pre_hook(self._pass_begins)
         atexit.register(self._finish)
+
+    def _fresh(self) -> set[int]:
+        """Ids of the parameters that new optimisers hold."""
+        return {id(parameter) for optimizer in self._new for group in optimizer.param_groups for parameter in group["params"]}
+
+    def _look_out(self) -> None:
+        from torch.nn.modules.module import register_module_forward_pre_hook
+
+        if self._hook is not None:
+            return
+        if self._runs < MOST_RUNS:
+            self._hook = register_module_forward_pre_hook(self._pass_begins)
+        elif self._runs == MOST_RUNS:
+            self._runs += 1
+            _say(f"this script trains more than {MOST_RUNS} networks one after another; the later ones are not watched.")
 
     def _pass_begins(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
         import torch
 
         if not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return
-        trained = {id(p) for optimizer in self._optimizers for group in optimizer.param_groups for p in group["params"]}
+        trained = self._fresh() - self._watched
         if not any(id(parameter) in trained for parameter in module.parameters()):
             return
+        assert self._hook is not None
         self._hook.remove()
+        self._hook = None
         try:
+            self._end()
             self._start(trained_networks(module, trained), module, arguments)
         except Exception as error:  # the script must not suffer from us
             _say(f"the training could not be watched: {type(error).__name__}: {error}")
@@ -226,18 +268,28 @@ class _Attached:
                 }
             )
             log = RunLog.create(run.log)
-            Path(self._settings["folder"], "run").write_text(str(run.path), encoding="utf-8")
+            with Path(self._settings["folder"], "runs").open("a", encoding="utf-8") as runs:
+                runs.write(f"{run.path}\n")
+        self._runs += 1
+        self._new.clear()
+        self._watched = {id(parameter) for model in models.values() for parameter in model.parameters()}
         self._watcher = Watcher(models if len(models) > 1 else next(iter(models.values())), every=self._settings["every"], log=log).start()
         self._watcher.join_pass(module, arguments)
 
-    def _finish(self) -> None:
-        if self._watcher is not None and os.getpid() == self._process:
-            self._watcher.stop()
-            if _rank() > 0:
-                return
-            for note in self._watcher.notes:
+    def _end(self) -> None:
+        """Complete the log of the network that is watched, if there is one."""
+        watcher, self._watcher = self._watcher, None
+        if watcher is None:
+            return
+        watcher.stop()
+        if _rank() == 0:
+            for note in watcher.notes:
                 _say(note)
-            self._watcher.log.close()
+            watcher.log.close()
+
+    def _finish(self) -> None:
+        if os.getpid() == self._process:
+            self._end()
 
 
 def trained_networks(module: nn.Module, trained: set[int]) -> dict[str, nn.Module]:
