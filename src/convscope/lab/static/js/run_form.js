@@ -168,10 +168,16 @@ export const runForm = (state, onStarted) => {
     said,
   );
 
+  let awaited = false; // the button would have the focus, were it not for a training that is just ending
+  const focusStart = () => {
+    awaited = start.disabled;
+    if (!awaited) start.focus();
+  };
   const update = (now) => {
     busy = Boolean(now.training);
     start.disabled = busy;
     note.textContent = busy ? `${now.training} is training; one run at a time.` : "";
+    if (awaited && !busy && document.activeElement === document.body) focusStart();
   };
   update(state);
 
@@ -205,7 +211,7 @@ export const runForm = (state, onStarted) => {
       set.length > 0 && notice(`Changed: ${list(set)}. Look it over and start.`, "running"),
       left.length > 0 && notice(`The form has no such setting: ${list(left)}.`),
     );
-    start.focus();
+    focusStart();
   };
   return { element, update, fill, told };
 };
