@@ -1,4 +1,4 @@
-"""What every benchmark shares: the facts that a figure must carry, and where it is kept."""
+"""What benchmarks share: the facts that a figure must carry, where it is kept, and environments for what others have written."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
+import venv
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,6 +54,38 @@ def keep(name: str, result: dict[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"benchmark": name, "facts": facts(), **result}, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def make_environment(folder: Path, packages: Sequence[str], *, uv: bool = False) -> Path:
+    """A virtual environment with some packages; returns its interpreter.
+
+    Args:
+        folder: to be made.
+        packages: requirements.
+        uv: install by uv, which brings gigabytes in half a minute; else by pip, which takes the CPU build of torch where the machine offers one.
+    """
+    print(f"Installing {', '.join(packages)} in a temporary environment", file=sys.stderr, flush=True)
+    venv.create(folder, with_pip=True)
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    pip = ["pip", "install", "--quiet", "--disable-pip-version-check"]
+    for command in ([*pip, "uv"], ["uv", "pip", "install", "--quiet", *packages]) if uv else ([*pip, *packages],):
+        subprocess.run([str(python), "-m", *command], check=True, env={**os.environ, "VIRTUAL_ENV": str(folder)})
+    return python
+
+
+def result_of(python: Path, arguments: Sequence[str], **environment: str) -> dict[str, Any]:
+    """Run a side of a benchmark in a process of its own, without a GPU; its last line is the result, as JSON."""
+    done = subprocess.run(
+        [str(python), *arguments],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(arguments)} failed:\n{done.stderr}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def _processor() -> str:

@@ -11,14 +11,12 @@ import argparse
 import json
 import math
 import subprocess
-import sys
 import tempfile
-import venv
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import keep
+from common import keep, make_environment
 from counters_rivals import BATCH, layers
 from torch import nn
 
@@ -46,10 +44,7 @@ def rivals(python: str | None) -> dict[str, Any]:
     if python is not None:
         return dict(json.loads(subprocess.run([python, str(script)], capture_output=True, text=True, check=True).stdout.splitlines()[-1]))
     with tempfile.TemporaryDirectory() as folder:
-        venv.create(folder, with_pip=True)
-        own = str(Path(folder) / ("Scripts" if sys.platform == "win32" else "bin") / "python")
-        subprocess.run([own, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
-        return rivals(own)
+        return rivals(str(make_environment(Path(folder, "environment"), PACKAGES)))
 
 
 def outputs_times_parameters(layer: nn.Module, shape: tuple[int, ...]) -> int:

@@ -13,14 +13,12 @@ import argparse
 import itertools
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import venv
 from pathlib import Path
 from typing import Any
 
-from common import keep, spread
+from common import keep, make_environment, result_of, spread
 from folder_fastai import by_clock, now, span
 
 BATCH, LR, EPOCHS = 512, 0.06, 2
@@ -62,26 +60,6 @@ def ours(folder: Path) -> dict[str, Any]:
     return {**by_clock(spans), "load_data": span(begin, loaded)[0], "accuracy": learner.validation.metrics["accuracy"]}
 
 
-def run(python: Path, arguments: list[str], cache: Path) -> dict[str, Any]:
-    """Run one side in a process of its own, without a GPU; its last line is the result."""
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "CONVSCOPE_CACHE": str(cache)}
-    done = subprocess.run([str(python), *arguments], env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(arguments)} failed:\n{done.stderr}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
-def make_environment(folder: Path) -> Path:
-    """A virtual environment with fastai; returns its interpreter. uv installs the gigabytes in half a minute, pip in several."""
-    print(f"Installing {FASTAI} in a temporary environment", file=sys.stderr, flush=True)
-    venv.create(folder, with_pip=True)
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    for command in (["pip", "install", "--quiet", "--disable-pip-version-check", "uv"], ["uv", "pip", "install", "--quiet", FASTAI]):
-        subprocess.run([str(python), "-m", *command], check=True, env={**os.environ, "VIRTUAL_ENV": str(folder)})
-    return python
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
@@ -95,7 +73,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         write_mnist(place / "mnist_png")
-        fastai_python = arguments.fastai_python or make_environment(place / "environment")
+        fastai_python = arguments.fastai_python or make_environment(place / "environment", [FASTAI], uv=True)
         for number in range(arguments.rounds):
             sides = {
                 "ours": (Path(sys.executable), [__file__, "--ours", str(place / "mnist_png")]),
@@ -103,7 +81,7 @@ def main() -> None:
             }
             for side in sorted(sides, reverse=number % 2 == 0):
                 busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # others on the machine make any number here doubtful
-                result = {**run(*sides[side], place / f"cache{number}"), "load_average_before": busy}
+                result = {**result_of(*sides[side], CONVSCOPE_CACHE=str(place / f"cache{number}")), "load_average_before": busy}
                 runs[side].append(result)
                 print(f"round {number + 1}, {side}: epochs {', '.join(f'{seconds:.1f} s' for seconds in result['seconds'])}", flush=True)
     report(runs)

