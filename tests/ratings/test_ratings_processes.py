@@ -2,33 +2,18 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from ratings_files import small
-from safetensors.numpy import load_file
+from slow_training import SLOWLY, kill_at, weights
 
 from convscope.rundir import open_run
 
-TRAIN = """
-import sys, time
+TRAIN = f"""{SLOWLY}
 from convscope.cli import _print_json
-from convscope.train import runs, training_run
-from convscope.train.checkpoint import Checkpointing
-from convscope.train.settings import TrainSettings
-
-if slow := float(sys.argv[3]):
-    class EveryStep(Checkpointing):  # a checkpoint after every step, so that a resume begins in the middle of an epoch
-        def __init__(self, folder):
-            super().__init__(folder, seconds=0.0)
-        def write(self, learner):
-            super().write(learner)
-            print(learner.epoch, learner.batch, flush=True)
-            time.sleep(slow)
-    training_run.Checkpointing = EveryStep
 settings = TrainSettings(sys.argv[1], epochs=3, batch_size=32, lr=0.02, factors=4, seed=3, device="cpu")
 _print_json(runs.train_run(settings, out=sys.argv[2], name="run"))
 """
@@ -51,10 +36,6 @@ def finished(process):
     return json.loads(line)
 
 
-def weights(run):
-    return {name: value.tobytes() for name, value in load_file(run / "weights.safetensors").items()}
-
-
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """A file of ratings, and the result of a training on it that nothing disturbed."""
@@ -66,11 +47,7 @@ def alone(tmp_path_factory):
 def test_killed_and_resumed_equals_uninterrupted(alone, tmp_path):
     path, whole = alone
     killed = train(path, tmp_path / "killed", slow=0.2)
-    for line in killed.stdout:  # the second epoch, after its third batch of eight
-        if line.split() == ["1", "3"]:
-            break
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait(timeout=30) == -signal.SIGKILL
+    kill_at(killed, 1, 3)  # the second epoch, after its third batch of eight
     run = tmp_path / "killed" / "run"
     command = [sys.executable, "-m", "convscope", "train", "--resume", str(run), "--json"]
     resumed = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=120, check=False)

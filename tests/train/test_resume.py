@@ -11,25 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from safetensors.numpy import load_file
+from slow_training import SLOWLY, kill_at, weights
 from small_data import write_folder
 
-TRAIN = """
-import sys, time
-from convscope.train import runs, training_run
-from convscope.train.checkpoint import Checkpointing
-from convscope.train.settings import TrainSettings
-
-slow = float(sys.argv[3])
-if slow:
-    class EveryStep(Checkpointing):  # a checkpoint after every step, so that a resume begins in the middle of an epoch
-        def __init__(self, folder):
-            super().__init__(folder, seconds=0.0)
-        def write(self, learner):
-            super().write(learner)
-            print(learner.epoch, learner.batch, flush=True)
-            time.sleep(slow)
-    training_run.Checkpointing = EveryStep
+TRAIN = f"""{SLOWLY}
 settings = TrainSettings(sys.argv[1], model="simple_cnn", epochs=3, batch_size=8, lr=0.05, augment=True, seed=3, device="cpu", clip_norm=5.0)
 print(runs.train_run(settings, out=sys.argv[2], name="run")["accuracy"])
 """
@@ -44,10 +29,6 @@ def train(folder: Path, out: Path, slow: float = 0.0) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
 
 
-def weights(run: Path) -> dict[str, bytes]:
-    return {name: value.tobytes() for name, value in load_file(run / "weights.safetensors").items()}
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CONVSCOPE_CACHE", str(tmp_path / "cache"))
@@ -60,11 +41,7 @@ def test_killed_and_resumed_equals_uninterrupted(folder, tmp_path):
     assert whole.returncode == 0, errors
 
     killed = train(folder, tmp_path / "killed", slow=0.2)
-    for line in killed.stdout:  # the second epoch, after its third batch of six
-        if line.split() == ["1", "3"]:
-            break
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait(timeout=30) == -signal.SIGKILL
+    kill_at(killed, 1, 3)  # the second epoch, after its third batch of six
     run = tmp_path / "killed" / "run"
     assert json.loads((run / "config.json").read_text())["status"] == "running"
 
