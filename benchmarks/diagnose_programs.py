@@ -498,7 +498,7 @@ def train(program: Program) -> None:
             validate(program)
 
 
-def _forward_backward(s: Settings, model: nn.Module, images: Tensor, labels: Tensor) -> None:
+def _forward_backward(s: Settings, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     if s.mixup:
         share, other = float(torch.rand(())), torch.randperm(len(labels))
         output = model(share * images + (1 - share) * images[other])
@@ -508,6 +508,7 @@ def _forward_backward(s: Settings, model: nn.Module, images: Tensor, labels: Ten
         loss = loss_of(s, output, labels)
     if s.step != "no_backward":
         (loss / s.accumulate).backward()
+    return loss.detach()
 
 
 def _step(s: Settings, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

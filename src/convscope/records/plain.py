@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 SCHEMA = 1  # grows when a field changes its meaning; new fields alone do not change it
@@ -62,16 +63,20 @@ def _build(kind: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         if not isinstance(value, dict):
             raise TypeError(f"expected an object for {kind.__name__}, got {type(value).__name__}")
-        hints = get_type_hints(kind)
-        return kind(
-            **{f.name: _build(hints[f.name], value[f.name]) for f in dataclasses.fields(kind) if f.name in value or not _has_default(f)}
-        )
+        return kind(**{name: _build(hint, value[name]) for name, hint, needed in _fields(kind) if needed or name in value})
     if origin is tuple:
         items = args[:1] * len(value) if len(args) == 2 and args[1] is Ellipsis else args
         return tuple(_build(item, part) for item, part in zip(items, value, strict=True))
     if origin in (dict, Mapping) or str(origin) == "<class 'collections.abc.Mapping'>":
         return {key: _build(args[1], part) for key, part in value.items()}
     return value
+
+
+@cache
+def _fields(kind: type) -> tuple[tuple[str, Any, bool], ...]:
+    """(name, type, whether it must be given) of a record's fields; working out their types takes longer than building a record."""
+    hints = get_type_hints(kind)
+    return tuple((f.name, hints[f.name], not _has_default(f)) for f in dataclasses.fields(kind))
 
 
 def _has_default(f: dataclasses.Field[Any]) -> bool:
