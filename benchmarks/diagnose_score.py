@@ -76,13 +76,12 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """One run: what was planted, what it cost, and what was said."""
+class Measured:
+    """One run: what was planted, and what it cost."""
 
     case: Case
     accuracy: float
     twin: float
-    judged: Judged
 
     @property
     def harmful(self) -> bool:
@@ -93,6 +92,13 @@ class Scored:
     def healthy(self) -> bool:
         """Whether it is a control that learned (or was too short to)."""
         return self.case.fault == "healthy" and (self.accuracy >= LEARNED or self.case.strength == "smoke")
+
+
+@dataclass(frozen=True)
+class Scored(Measured):
+    """One run, and what was said about it."""
+
+    judged: Judged
 
     @property
     def verdict(self) -> Verdict:
@@ -168,23 +174,40 @@ def _judge_file(task: tuple[str, str]) -> None:
     target.write_text(json.dumps(to_json(judge(kept(source)))))
 
 
-def scored(work: Path, repeats: int, first_seed: int, workers: int = 2) -> list[Scored]:
-    """Every finished run with a finished twin, judged from its records by the rules as they are."""
-    done, folder, runs = finished(work), work / "judged" / _rules(), []
-    folder.mkdir(parents=True, exist_ok=True)
+def measured(work: Path, repeats: int, first_seed: int) -> list[Measured]:
+    """Every finished run with a finished twin, in the plan's order."""
+    done, runs = finished(work), []
     for case in plan(repeats, first_seed):
         line = done.get((identity(case.settings), True))
         twin = (done.get((identity(case.twin), False)) or done.get((identity(case.twin), True))) if case.twin else line
         if line is not None and twin is not None and "accuracy" in line and "accuracy" in twin:
-            runs.append((case, line, twin["accuracy"]))
-    tasks = [(str(work / "records" / f"{line['id']}.json.gz"), str(folder / f"{line['id']}.json")) for _, line, _ in runs]
+            runs.append(Measured(case, line["accuracy"], twin["accuracy"]))
+    return runs
+
+
+def records_of(work: Path, run: Measured) -> Path:
+    """Where the records of a watched run are."""
+    return work / "records" / f"{identity(run.case.settings)}.json.gz"
+
+
+def scored(work: Path, repeats: int, first_seed: int, workers: int = 2) -> list[Scored]:
+    """Every finished run with a finished twin, judged from its records by the rules as they are."""
+    return judged(work, measured(work, repeats, first_seed), workers)
+
+
+def judged(work: Path, runs: Sequence[Measured], workers: int = 2) -> list[Scored]:
+    """What the rules as they are say about runs; those that they have judged before are not asked for again."""
+    folder = work / "judged" / _rules()
+    folder.mkdir(parents=True, exist_ok=True)
+    places = [(records_of(work, run), folder / f"{identity(run.case.settings)}.json") for run in runs]
+    tasks = [(str(source), str(target)) for source, target in places]
     todo = [task for task in dict.fromkeys(tasks) if not Path(task[1]).exists()]
     if todo:
         with multiprocessing.get_context("spawn").Pool(workers) as pool:
             list(pool.imap_unordered(_judge_file, todo, chunksize=4))
     return [
-        Scored(case, line["accuracy"], twin, from_json(Judged, json.loads((folder / f"{line['id']}.json").read_text())))
-        for case, line, twin in runs
+        Scored(run.case, run.accuracy, run.twin, from_json(Judged, json.loads(target.read_text())))
+        for run, (_, target) in zip(runs, places, strict=True)
     ]
 
 
