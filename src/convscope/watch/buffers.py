@@ -1,7 +1,8 @@
 """What the layers' outputs look like, collected over a few steps and turned into records together.
 
 Receives output tensors while networks train; keeps of each three sums and a small sample, in memory that is allocated once; hands out columns of
-records when it is drained. On an accelerator nothing is copied to the host in between. It hooks nothing.
+records when it is drained. Inputs and outputs of batch norm need no reading for their sums: batch norm has them. On an accelerator nothing is copied to
+the host in between. It hooks nothing.
 
 All layers lie in the same arrays, so that a drain costs a few calls for all of them and not a few for each.
 """
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from convscope.columns import ROW, LayerColumns
+from convscope.watch.normalised import kept_by_batch_norm, moments
 from convscope.watch.stats import SAMPLE_SIZE, SamplePlan, Scratch, channel_maximum, dense, sample_plan, sample_stats, sums
 
 Array = NDArray[Any]
@@ -53,6 +55,22 @@ class _Layer:
     targets: list[Tensor] = field(default_factory=list)  # where the sample of each row goes
     has_channels: bool = False
     sampled_row: int = -1  # the row that holds its newest sample
+    feeds_norm: bool = False  # whether batch norm took its output the last time
+
+
+@dataclass(frozen=True, slots=True)
+class _Owed:
+    """An output whose sums wait for the batch norm that takes it; nothing may have written to it until then."""
+
+    layer: int
+    row: int
+    flat: Tensor
+    count: int
+    version: int
+
+    def unchanged(self) -> bool:
+        """Whether it still holds what the layer computed."""
+        return self.flat._version == self.version
 
 
 class Buffers:
@@ -75,6 +93,10 @@ class Buffers:
         self._sums: list[tuple[int, int, int, float, float]] = []  # layer, row, count, sum, sum of squares
         self._waiting: list[tuple[int, int, int, Tensor, Tensor]] = []  # on an accelerator: layer, row, count, mean, variance
         self._masks: list[tuple[int, int, Tensor, int]] = []  # layer, row, greatest value of each channel, images
+        self._normed: list[tuple[int, int, int, int, float, Tensor]] = []  # layer or -1, batch norm's, row, count, eps, what it kept
+        self._lost: list[tuple[int, int, int]] = []  # layer, row, count: where only the sample is known
+        self._owed: _Owed | None = None
+        self._newest = (-1, 0)  # layer and address of the newest output
 
     def place(self, name: str, kind: str) -> int:
         """A new layer's number."""
@@ -85,6 +107,7 @@ class Buffers:
 
     def begin(self, row: int, step: int) -> None:
         """A step begins."""
+        self._settle()
         self._steps[row] = self._step = step
 
     def add(self, layer: int, row: int, values: Shaped[Tensor, ...]) -> None:
@@ -93,16 +116,52 @@ class Buffers:
         if values.shape != known.shape:
             self._meet(layer, known, values)
         count = known.count
-        if flat.is_cpu:
-            self._sums.append((layer, row, *sums(flat, count)))
+        if (kept := kept_by_batch_norm(values)) is not None:
+            self._take_kept(layer, row, count, *kept)
         else:
-            variance, mean = torch.var_mean(flat if flat.dtype in (torch.float32, torch.float64) else flat.float(), correction=0)
-            self._waiting.append((layer, row, count, mean, variance))
+            self._settle()
+            if known.feeds_norm:
+                self._owed = _Owed(layer, row, flat, count, flat._version)
+            else:
+                self._measure(layer, row, flat, count)
+        self._newest = layer, flat.data_ptr()
         if known.sampled_row != row and count:
             known.targets[row].copy_(known.plan.take(flat, self._step))
             self._looked_at[layer, row], known.sampled_row = known.plan.size, row
         if known.has_channels and (self._step + layer) % MASK_PERIOD == 0:
             self._masks.append((layer, row, channel_maximum(values), values.shape[0]))
+
+    def _measure(self, layer: int, row: int, flat: Tensor, count: int) -> None:
+        """Read all of an output."""
+        if flat.is_cpu:
+            self._sums.append((layer, row, *sums(flat, count)))
+        else:
+            variance, mean = torch.var_mean(flat if flat.dtype in (torch.float32, torch.float64) else flat.float(), correction=0)
+            self._waiting.append((layer, row, count, mean, variance))
+
+    def _take_kept(self, layer: int, row: int, count: int, kept: Tensor, eps: float, address: int) -> None:
+        """Have the moments of a batch norm's output from itself, and those of its input where that is a layer's output, this time and the last."""
+        owed, self._owed, before = self._owed, None, -1
+        if owed is not None:
+            if owed.flat.data_ptr() == address and owed.count == count and owed.unchanged():
+                before = owed.layer
+            else:
+                self._owed = owed
+                self._settle()
+        elif self._newest[1] == address:
+            self._layers[self._newest[0]].feeds_norm = True  # from now on
+        self._normed.append((before, layer, row, count, eps, kept))
+
+    def _settle(self) -> None:
+        """Read an output that no batch norm took."""
+        owed, self._owed = self._owed, None
+        if owed is None:
+            return
+        self._layers[owed.layer].feeds_norm = False
+        if owed.unchanged():
+            self._measure(owed.layer, owed.row, owed.flat, owed.count)
+        else:
+            self._lost.append((owed.layer, owed.row, owed.count))
 
     def _meet(self, layer: int, known: _Layer, values: Tensor) -> None:
         """Work out how outputs of this shape are taken."""
@@ -128,6 +187,9 @@ class Buffers:
         self._sums = [entry for entry in self._sums if entry[1] != row]
         self._waiting = [entry for entry in self._waiting if entry[1] != row]
         self._masks = [entry for entry in self._masks if entry[1] != row]
+        self._normed = [entry for entry in self._normed if entry[2] != row]
+        self._lost = [entry for entry in self._lost if entry[1] != row]
+        self._owed = None
         self._empty_samples()
 
     def _empty_samples(self) -> None:
@@ -142,6 +204,7 @@ class Buffers:
         Args:
             figures: by layer, what is known of its own parameters.
         """
+        self._settle()
         rows = numpy.zeros((len(self._layers), self.rows), dtype=ROW)
         rows["first_step"] = rows["last_step"] = self._steps
         rows["records"] = 1
@@ -165,7 +228,7 @@ class Buffers:
                 mask = masks[layer][used] if layer in masks else numpy.zeros((int(used.sum()), 0), dtype=numpy.uint8)
                 found.append(LayerColumns(known.name, known.kind, self.near_zero, rows[layer][used], first, bins[layer][used], mask))
         self._looked_at[:] = 0
-        self._sums, self._waiting, self._masks = [], [], []
+        self._sums, self._waiting, self._masks, self._normed, self._lost = [], [], [], [], []
         self._empty_samples()
         return found
 
@@ -205,6 +268,7 @@ class Buffers:
             pairs = torch.stack([value.double() for *_, mean, variance in self._waiting for value in (mean, variance)]).tolist()
             for (layer, row, count, *_), mean, variance in zip(self._waiting, pairs[::2], pairs[1::2], strict=True):
                 self._sums.append((layer, row, count, mean * count, (variance + mean * mean) * count))
+        self._add_normed()
         added = numpy.array(self._sums, dtype=numpy.float64).reshape(-1, 5)
         at = added[:, 0].astype(numpy.int64), added[:, 1].astype(numpy.int64)
         seen, sums = numpy.zeros(rows.shape, dtype=bool), numpy.zeros((*rows.shape, 3))
@@ -219,7 +283,35 @@ class Buffers:
         rows["mean"] = numpy.where(finite, mean, rows["mean"])
         rows["m2"] = numpy.where(finite & (count > 0), m2, rows["m2"] * count)
         rows["non_finite"] = rows["sampled"] = ~finite
+        for layer, row, unread in self._lost:
+            self._use_sample(rows[layer, row : row + 1], self._samples[layer, row], unread)
+            seen[layer, row] = True
         return seen
+
+    def _add_normed(self) -> None:
+        """Turn what batch norms kept into sums."""
+        alike: dict[tuple[int, int, float, int], list[tuple[int, Tensor]]] = {}
+        for before, layer, row, count, eps, kept in self._normed:
+            alike.setdefault((before, layer, eps, count), []).append((row, kept))
+        for (before, layer, eps, count), entries in alike.items():
+            figures = torch.stack([kept for *_, kept in entries]).double().cpu().numpy()
+            for place, (means, variances) in zip((before, layer), moments(figures, eps), strict=True):
+                if place < 0:
+                    continue  # no layer's output went in
+                for (row, *_), mean, variance in zip(entries, means.tolist(), variances.tolist(), strict=True):
+                    if variance < 0:
+                        self._lost.append((place, row, count))
+                    else:
+                        self._sums.append((place, row, count, mean * count, (variance + mean * mean) * count))
+
+    @staticmethod
+    def _use_sample(row: Array, sample: Tensor, count: int) -> None:
+        """Have the moments of one output from its sample, because it could not be read whole."""
+        values = sample[: int(row["sample_count"][0])].double().cpu().numpy()
+        finite = values[numpy.isfinite(values)]
+        row["count"] += count
+        row["mean"], row["m2"] = (finite.mean(), finite.var() * row["count"]) if finite.size else (math.nan, math.nan)
+        row["non_finite"], row["sampled"] = finite.size < values.size, True
 
     def _fill_masks(self, rows: Array) -> dict[int, Array]:
         """By layer, which channels were positive, at the steps at which they were looked at."""
