@@ -34,14 +34,14 @@ def kept_by_batch_norm(values: Tensor) -> tuple[Float[Tensor, "4 channels"], flo
     if type(node).__name__ != NODE or not node._saved_training or _are_packed():
         return None
     mean, spread, weight = node._saved_result1, node._saved_result2, node._saved_weight
+    bias = getattr(node.next_functions[2][0], "variable", None)
     if weight is None:
-        weight, bias = torch.ones_like(mean), torch.zeros_like(mean)
+        scale, shift = torch.ones_like(mean), torch.zeros_like(mean)
+    elif bias is None:
+        return None
     else:
-        bias = getattr(node.next_functions[2][0], "variable", None)
-        if bias is None:
-            return None
-    parts = [mean, spread, weight.detach().to(mean.dtype), bias.detach().to(mean.dtype)]
-    return torch.cat(parts).view(4, -1), node._saved_eps, node._saved_input.data_ptr()
+        scale, shift = weight.detach().to(mean.dtype), bias.detach().to(mean.dtype)
+    return torch.cat([mean, spread, scale, shift]).view(4, -1), node._saved_eps, node._saved_input.data_ptr()
 
 
 def _are_packed() -> bool:
