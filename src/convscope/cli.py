@@ -326,14 +326,13 @@ def diagnose(
     from convscope.diagnose import diagnose_log, verdict_to_json
     from convscope.rundir import open_run
     from convscope.runlog import RunLog
-    from convscope.show.verdict_text import verdict_text
 
     with RunLog.read(open_run(run).log) as log:
         verdict = diagnose_log(log, ignore=ignore or ())
     if as_json:
         _print_json(verdict_to_json(verdict))
     else:
-        print(verdict_text(verdict))
+        print(verdict)
 
 
 @app.command()

@@ -6,6 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Severity = Literal["note", "warning", "problem"]
+HEADLINES = {
+    "healthy": "Nothing wrong was found",
+    "note": "Nothing is wrong, but something is worth knowing",
+    "warning": "Something may be wrong",
+    "problem": "Something is wrong",
+    "too_early": "It is too early to say",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +85,38 @@ class Verdict:
     steps: int
     findings: tuple[Finding, ...] = ()
     not_checked: tuple[NotChecked, ...] = ()
+
+    def __str__(self) -> str:
+        """As text for a terminal: a paragraph for each finding, a consequence indented below its cause, then what was not checked.
+
+        Example:
+            >>> print(Verdict("healthy", 500))
+            Nothing wrong was found (500 steps).
+        """
+        lines = [f"{HEADLINES[self.verdict]} ({self.steps:,} steps)."]
+        for finding in self.findings:
+            lines += ["", *_paragraph(finding)]
+        if self.not_checked:
+            lines += ["", "Not checked:"]
+            reasons: dict[str, list[str]] = {}
+            for item in self.not_checked:
+                reasons.setdefault(item.why, []).append(item.name)
+            lines += [f"  {', '.join(names)}: {why}" for why, names in reasons.items()]
+        return "\n".join(lines)
+
+
+def _paragraph(finding: Finding) -> list[str]:
+    indent = "    " if finding.cause else ""
+    where = f" in {finding.where}" if finding.where else ""
+    lines = [f"{finding.severity}: {finding.name}{where}, since step {finding.step}", f"  {finding.message}"]
+    if finding.evidence:
+        lines.append(f"  Evidence: {'; '.join(map(_number, finding.evidence))}.")
+    lines.append(f"  What to do: {finding.fix.text}")
+    if finding.cause:
+        lines.append(f"  It follows from {finding.cause}.")
+    return [indent + line for line in lines]
+
+
+def _number(evidence: Evidence) -> str:
+    value = f"{evidence.value:.4g}" if isinstance(evidence.value, float) else str(evidence.value)
+    return f"{evidence.name} {value}{' ' + evidence.unit if evidence.unit else ''}"
