@@ -312,6 +312,23 @@ def test_nothing_to_train_and_names_that_clash(data):
     assert str(error.value) == "epochs is 0; it must be a whole number, 1 or more."
 
 
+def test_a_network_that_does_not_fit_the_data_is_refused_with_its_first_batch(data):
+    shape = f"{tuple(next(iter(data.train))[0].shape)} with targets of shape ({data.train.batch_size},)"
+    three_channels = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    message = f"Sequential cannot be trained on {data.name}: its first batch, of shape {shape}, failed with "
+    with pytest.raises(ModelError) as caught:
+        cs.Learner(data, three_channels).fit(1, 0.1)
+    assert str(caught.value) == (
+        f"{message}RuntimeError: Given groups=1, weight of size [4, 3, 3, 3], expected input{list(next(iter(data.train))[0].shape)} to have 3 channels, "
+        "but got 1 channels instead. Give a network and a loss made for these inputs and targets."
+    )
+    one_class = nn.Sequential(nn.Flatten(), nn.Linear(784, 1))
+    with pytest.raises(ModelError) as caught:
+        cs.Learner(data, one_class).fit(1, 0.1)
+    assert str(caught.value).startswith(f"{message}IndexError: Target ")
+    assert str(caught.value).endswith(" is out of bounds. Give a network and a loss made for these inputs and targets.")
+
+
 def test_a_learner_shows_itself_in_a_notebook(data):
     torch.manual_seed(0)
     learner = cs.Learner(data, cs.simple_cnn(1, 2), device="cpu")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from convscope.diagnose import diagnose_log
-from convscope.errors import ModelError, UsageError
+from convscope.errors import ConvscopeError, ModelError, UsageError
 from convscope.nn import Recipe, recipe_of
 from convscope.records import NetworkSummary, Verdict
 from convscope.runlog import RunLog
@@ -166,7 +166,7 @@ class Learner:
         seed_global(self.device, self.seed, "batch", self.epoch, self.batch, self.processes.rank)
         set_hyper(self.optimizer, hyper.lr, hyper.momentum)
         call("before_batch", self)
-        with self.autocast():
+        with self.autocast(), self._explained():
             self.pred = self.network(self.xb)
             call("after_pred", self)
             self.loss = self.train_loss(self.pred, self.yb)
@@ -213,6 +213,20 @@ class Learner:
                 self.model.eval()
                 self.callbacks.call("after_fit", self)
 
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say of a network or loss that fails on the very first batch that it does not fit the data."""
+        try:
+            yield
+        except (RuntimeError, IndexError, ValueError) as error:
+            if self.batch or self.step or isinstance(error, ConvscopeError | torch.OutOfMemoryError):
+                raise
+            raise ModelError(
+                f"{type(self.model).__name__} cannot be trained on {self.data.name}: its first batch, of shape {tuple(self.xb.shape)} with targets of "
+                f"shape {tuple(self.yb.shape)}, failed with {type(error).__name__}: {str(error).rstrip('.')}. "
+                "Give a network and a loss made for these inputs and targets."
+            ) from error
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The context in which the network runs: torch.autocast for bf16 and fp16, nothing for fp32."""
         if self.precision == "fp32":
@@ -236,6 +250,7 @@ class Learner:
 
         Raises:
             UsageError: epochs or lr is out of range.
+            ModelError: the network or the loss does not fit the data.
             NonFiniteError: the loss became NaN or infinite; the last good weights are back in the model.
         """
         self.fit_schedule(epochs, Schedule(schedule, lr))
@@ -250,6 +265,7 @@ class Learner:
 
         Raises:
             UsageError: an argument is out of range.
+            ModelError: the network or the loss does not fit the data.
             NonFiniteError: the loss became NaN or infinite; the last good weights are back in the model.
         """
         self.fit_schedule(epochs, Schedule("one_cycle", lr_max, **shape))
