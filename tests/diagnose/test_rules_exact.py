@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 from hand_made import (
@@ -29,7 +30,7 @@ from hand_made import (
 )
 
 from convscope.diagnose import diagnose
-from convscope.records import Range
+from convscope.records import Observation, Range
 
 
 def test_a_run_that_goes_well_has_no_finding() -> None:
@@ -290,10 +291,39 @@ def test_images_sorted_by_class() -> None:
 def test_validation_images_that_are_trained_on() -> None:
     finding = found(judged(seen("validation", 100, **{**VALIDATION, "in_training": 0.3})), "data_order_or_leak")
     assert finding.message == (
-        "30 % of the validation images are also trained on (exactly the same pixels), so the validation result is better than the network."
+        "30 % of the validation samples are also trained on (exactly the same numbers), so the validation result is better than the network."
     )
-    training_accuracy = seen("validation", 100, **{**VALIDATION, "in_training": 1.0})
-    assert said(judged(training_accuracy)) == []
+
+
+def evaluations(**changes: Any) -> list[Observation]:
+    """Two evaluations of samples that were all trained on."""
+    return [seen("validation", step, **{**VALIDATION, "in_training": 1.0, "coverage": 0.3, **changes}) for step in (120, 200)]
+
+
+def identity(**changes: Any) -> Observation:
+    return seen("identity", 100, **{"train_images": 4000, "duplicates": 0.0, "epochs": 4.0, "bits": 600.0, **changes})
+
+
+def test_nothing_but_training_samples_is_evaluated() -> None:
+    verdict = judged(identity(), *evaluations())
+    finding = found(verdict, "data_order_or_leak")
+    assert (finding.severity, finding.step, finding.where) == ("warning", 120, "validation samples")
+    assert finding.message == (
+        "100 % of the validation samples are also trained on (exactly the same numbers), so the validation result is better than the network."
+    )
+    whys = {entry.name: entry.why for entry in verdict.not_checked}
+    assert whys["overfitting"] == "every sample that was evaluated was also trained on, so how the network does on new ones is unknown"
+    assert found(judged(identity(duplicates=0.02), *evaluations()), "data_order_or_leak").severity == "problem"  # copies on both sides
+
+
+def test_measuring_the_training_accuracy_is_no_leak() -> None:
+    all_of_them = judged(identity(), *evaluations(coverage=1.0))
+    assert said(all_of_them) == []
+    assert {entry.name for entry in all_of_them.not_checked} >= {"data_order_or_leak", "overfitting"}
+    with_new_ones = judged(identity(), *evaluations(), seen("validation", 210, **VALIDATION))
+    assert said(with_new_ones) == []
+    assert said(judged(identity(bits=8.0), *evaluations())) == []  # eight switches: there are no more than 256 different samples
+    assert said(judged(identity(epochs=1.0), evaluations()[0])) == []
 
 
 def test_labels_learned_by_heart() -> None:

@@ -218,8 +218,31 @@ def test_steps_that_are_too_large() -> None:
         "From step 0 on each step changes the weights by 8 % of their size (0.1 % is usual), so training jumps about instead of settling: the "
         "learning rate of 0.05 is too high."
     )
-    assert finding.fix.change == {"lr": 0.0005}
+    assert finding.fix.change == {"lr": 0.005, "schedule": "one_cycle"}
+    assert finding.fix.text == (
+        "Train again with a learning rate of at most 0.005 that rises slowly at the start and falls at the end (1cycle)."
+    )
     assert said(judged(rows=layers(update_ratio=0.08))) == []
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rate", "layer_count", "norms", "suggested"),
+    [
+        ("Adam", 0.3, 3, 0, 0.003),
+        ("SGD", 0.5, 3, 0, 0.05),
+        ("SGD", 0.5, 9, 0, 0.02),  # deep, without batch normalisation
+        ("SGD", 0.5, 9, 8, 0.05),
+        ("SGD", 0.1, 3, 0, 0.01),  # near the usual rate, so its own steps tell: no more than a tenth
+        ("Lion", 0.3, 3, 0, 0.003),  # no usual rate is known: 80 times too large by its steps
+    ],
+)
+def test_the_rate_that_is_suggested_is_the_usual_one_of_the_optimiser(
+    optimizer: str, rate: float, layer_count: int, norms: int, suggested: float
+) -> None:
+    rows = [layer(f"{at}.conv", step, update_ratio=0.08) for step in range(STEPS) for at in range(layer_count)]
+    seen_besides = [seen("optimizer", 0, "0", kind=optimizer), seen("network", 0, "", batch_norms=norms, weights=100, trainable=100)]
+    finding = found(judged(*seen_besides, losses=flat(level=5.0), rows=rows, lr=rate), "lr_too_high")
+    assert finding.fix.change == {"lr": suggested, "schedule": "one_cycle"}
 
 
 def test_steps_that_are_too_small() -> None:
@@ -229,7 +252,11 @@ def test_steps_that_are_too_small() -> None:
         "Each step changes the weights by only 0.0001 % of their size (0.1 % is usual), so training hardly moves: the learning rate of 1e-05 is "
         "too low."
     )
-    assert finding.fix.change == {"lr": 0.01}
+    assert finding.fix.change == {"lr": 0.05, "schedule": "one_cycle"}
+    assert finding.fix.text == (
+        "Train with a learning rate of up to 0.05 that rises slowly at the start and falls at the end (1cycle), or let the learning-rate finder "
+        "choose (lr='auto')."
+    )
 
 
 def test_a_converged_run_with_tiny_steps_is_fine() -> None:

@@ -14,6 +14,7 @@ import pytest
 SCRIPTS = Path(__file__).parents[1] / "support" / "unseen"
 WATCH = "import sys; from convscope.watch.bootstrap import run_watched; sys.exit(run_watched([sys.argv[1]], out='runs', json_file='verdict.json'))"
 PLANTED = {
+    "copies_on_both_sides": {"data_order_or_leak"},
     "group_without_a_rate": {"update_no_op"},
     "layers_in_a_list": {"params_not_in_optimizer"},
     "log_of_zero": {"non_finite"},

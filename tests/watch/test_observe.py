@@ -17,9 +17,10 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from convscope.records import Observation
 from convscope.watch.deferred import Deferred
 from convscope.watch.graph_facts import fresh_share, network_numbers
-from convscope.watch.identity import MOST_KNOWN, Identity, hashes_of
+from convscope.watch.identity import MOST_KNOWN, Identity, hashes_of, hashes_of_inputs
 from convscope.watch.loss_spy import LOSSES, LossSpy
 from convscope.watch.observe import Observer
+from convscope.watch.observe_loss import compared_answers
 
 
 @contextmanager
@@ -238,6 +239,86 @@ def test_validation_without_no_grad_is_validation() -> None:
     assert (numbers["train_passes"], numbers["eval_passes"]) == (30, 4)
 
 
+def counted(scores: Tensor, labels: Tensor) -> list[Callable[[], Tensor]]:
+    """Ways in which loops count right answers."""
+    return [
+        lambda: scores.argmax(1) == labels,
+        lambda: labels == scores.argmax(dim=-1),
+        lambda: scores.max(1)[1].eq(labels),
+        lambda: torch.eq(scores.argmax(1, keepdim=True), labels.view(-1, 1)),
+        lambda: scores.topk(1)[1].t().eq(labels.view(1, -1)),
+        lambda: scores.argmax(1).int() == labels.int(),
+    ]
+
+
+@pytest.mark.parametrize("way", range(6))
+def test_answers_counted_by_hand_are_heard(way: int) -> None:
+    model = net()
+
+    def validate() -> None:
+        model.eval()
+        with torch.no_grad():
+            for at in (0, 16):
+                scores = model(IMAGES[at : at + 16] + 5)
+                assert (LABELS[at : at + 16] == LABELS[at : at + 16]).all()  # about something else
+                counted(scores, LABELS[at : at + 16])[way]()
+
+    with observed(model) as seen:
+        loop(model, steps=13, validate=validate)
+        validate()
+        with torch.no_grad():
+            scores = model(IMAGES[:32] + 5)
+    numbers = newest(seen, "validation").numbers
+    assert numbers["samples"] == 32
+    assert numbers["accuracy"] == pytest.approx((scores.argmax(1) == LABELS[:32]).float().mean().item())
+    assert numbers["loss"] == pytest.approx(F.cross_entropy(scores, LABELS[:32]).item(), rel=1e-5)
+    assert "__eq__" not in vars(torch.Tensor)
+    assert "eq" not in vars(torch.Tensor)
+
+
+def test_answers_collected_first_are_heard_too() -> None:
+    model = net()
+
+    def validate() -> None:
+        model.eval()
+        with torch.no_grad():
+            said = torch.cat([model(IMAGES[at : at + 16] + 5).argmax(1) for at in (0, 16)])
+            assert (said == LABELS[:32]).shape == (32,)
+
+    with observed(model) as seen:
+        loop(model, steps=13, validate=validate)
+        validate()
+    with torch.no_grad():
+        right = model(IMAGES[:32] + 5).argmax(1) == LABELS[:32]
+    numbers = newest(seen, "validation").numbers
+    assert (numbers["samples"], numbers["accuracy"], numbers["loss"]) == (32, pytest.approx(right.float().mean().item()), None)
+
+
+def test_one_output_above_zero_means_yes() -> None:
+    scores, labels = torch.tensor([2.0, -1.0, 0.3, 0.7]), torch.tensor([1.0, 0.0, 0.0, 1.0])
+    for output, cut in ((scores, 0.0), (scores[:, None], 0.0), (scores, 0.5)):
+        answered = compared_answers(output, (scores > cut).float(), labels, cross_entropy=False)
+        assert answered is not None
+        assert answered.codes[1:].reshape(3, -1)[:2].tolist() == [(scores > cut).long().tolist(), [1, 0, 0, 1]]
+    assert compared_answers(scores, 1 - labels, 1 - labels, cross_entropy=False) is None  # neither of them is what was answered
+
+
+def test_training_and_new_samples_measured_in_one_go_are_told_apart() -> None:
+    model = net()
+
+    def validate() -> None:
+        model.eval()
+        with torch.no_grad():
+            for images in (*IMAGES[:96].split(16), *(IMAGES[:32] + 5).split(16)):
+                F.cross_entropy(model(images), LABELS[:16])
+
+    with observed(model) as seen:
+        loop(model, validate=validate)
+        validate()
+    numbers = newest(seen, "validation").numbers
+    assert (numbers["samples"], numbers["in_training"], numbers["coverage"]) == (32, 0.0, 1.0)
+
+
 def test_validation_on_training_images_is_recognised() -> None:
     model = net()
 
@@ -327,7 +408,17 @@ def test_hashes_tell_images_apart() -> None:
         assert torch.equal(hashes_of(images[:7]), hashes_of(images)[:7])
         if len(shape) == 3:
             assert torch.equal(hashes_of(images.to(memory_format=torch.channels_last)), hashes_of(images))
-    assert hashes_of(torch.zeros(3, 4, dtype=torch.int64)) is None
+    assert len(set(hashes_of(torch.arange(12).reshape(3, 4)).tolist())) == 3  # sequences of words, by their numbers
+    assert hashes_of(torch.zeros(3)) is None
+
+
+def test_a_sample_is_all_that_the_network_is_given() -> None:
+    users, items = torch.tensor([1, 1, 2, 2]), torch.tensor([1, 2, 1, 2])
+    assert len(set(hashes_of_inputs((users, items)).tolist())) == 4
+    assert hashes_of_inputs((users[1:2], items[1:2])).item() != hashes_of_inputs((users[2:3], items[2:3])).item()  # swapped
+    images, start = torch.rand(4, 8), torch.zeros(1, 4, 16)  # of a recurrent network: not one per sample
+    assert torch.equal(hashes_of_inputs((images, start)), hashes_of(images))
+    assert hashes_of_inputs(users) is None
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ class Rule:
         exact: whether it may call a problem without evidence in the outcome.
         needs: what it reads: kinds of observation, "layers", "loss", or "learning rate".
         least_steps: steps before which it cannot say anything.
+        unknown: why its silence says little of this run; "" when it says that all is well.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Rule:
     exact: bool
     needs: tuple[str, ...]
     least_steps: int = 0
+    unknown: Callable[[RunView], str] = lambda _: ""
 
 
 def gated(outcome: Outcome, *, early: Severity = "note") -> Severity:

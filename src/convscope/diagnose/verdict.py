@@ -114,6 +114,8 @@ def _ask(view: RunView, ignored: tuple[str, ...], *, alone: bool, early: bool) -
             lacking[rule.name] = why
         elif (rule.exact or not early) and (finding := rule.check(looked_at)) is not None:
             findings.append(dataclasses.replace(finding, evidence=tuple(item for item in finding.evidence if item.value is not None)))
+        elif not early and (why := rule.unknown(looked_at)):
+            lacking[rule.name] = why
     return findings, lacking
 
 

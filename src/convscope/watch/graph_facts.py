@@ -255,14 +255,14 @@ def first_tensor(output: Any) -> Tensor | None:
     return None
 
 
-def tensors_of(output: Any) -> Iterator[Tensor]:
-    """Every floating point tensor in a module's output; tuples, lists and dicts are searched."""
+def tensors_of(output: Any, *, whole: bool = False) -> Iterator[Tensor]:
+    """Every floating point tensor in a module's output, with `whole` those of whole numbers too; tuples, lists and dicts are searched."""
     if isinstance(output, Tensor):
-        if output.is_floating_point():
+        if whole or output.is_floating_point():
             yield output
     elif isinstance(output, dict):
         for value in output.values():
-            yield from tensors_of(value)
+            yield from tensors_of(value, whole=whole)
     elif isinstance(output, list | tuple):
         for value in output:
-            yield from tensors_of(value)
+            yield from tensors_of(value, whole=whole)

@@ -1,7 +1,7 @@
-"""Which images come when: 64-bit hashes of sampled pixels, and what they tell about order, repetition and overlap.
+"""Which samples come when: 64-bit hashes of sampled numbers, and what they tell about order, repetition and overlap.
 
-Receives batches of images and gives hashes (on the device); receives the hashes as numbers later and keeps bounded memory of them. Equal hashes
-mean equal sampled pixels: images that differ only by augmentation are different images here.
+Receives batches (images, rows of a table, sequences) and gives hashes (on the device); receives the hashes as numbers later and keeps bounded memory of
+them. Equal hashes mean equal sampled numbers: images that differ only by augmentation are different samples here.
 """
 
 from __future__ import annotations
@@ -24,10 +24,27 @@ _PRIME = 0x9E3779B97F4A7C15 - (1 << 64)  # the golden ratio in 64 bits, as Knuth
 Codes = NDArray[numpy.int64]
 
 
+def hashes_of_inputs(inputs: object) -> Tensor | None:
+    """One 64-bit number per sample: of all that a network is given for it (tensors as long as the first one), or None for something that is no batch."""
+    parts = list(inputs.values()) if isinstance(inputs, dict) else list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+    tensors = [part for part in parts if isinstance(part, Tensor) and part.ndim]
+    batch = [part for part in tensors if len(part) == len(tensors[0])]
+    if len(batch) == 1:
+        return hashes_of(batch[0])
+    hashes = [found for place, part in enumerate(batch) if (found := _part_hashes(part, place)) is not None]
+    return torch.stack(hashes).sum(0) if hashes else None
+
+
+def _part_hashes(part: Tensor, place: int) -> Tensor | None:
+    """The hashes of one of several inputs, which tell at which place it was given."""
+    found = hashes_of(part.reshape(len(part), -1)) if part.numel() else None
+    return None if found is None else found * (2 * place + 1)
+
+
 def hashes_of(images: Tensor) -> Tensor | None:
-    """One 64-bit number per image of the batch (the first MOST_IMAGES), or None for something that is no batch of floating point images."""
+    """One 64-bit number per sample of the batch (the first MOST_IMAGES), or None for something that is no batch of several numbers each."""
     count = images.numel()
-    if images.ndim < 2 or not images.is_floating_point() or count == 0:
+    if images.ndim < 2 or images.is_complex() or count == 0:
         return None
     number, size = min(len(images), MOST_IMAGES), count // len(images)
     rows = images.detach().contiguous()
@@ -66,6 +83,7 @@ class Identity:
         self._matching = self._best_run = 0
         self._epoch: int | None = None
         self._again = 0.0  # share of training images that were seen before, averaged over the last five batches or so
+        self.bits: float | None = None  # that tell one sample from another, at most; None when unknown
 
     def trained(self, batch: Codes) -> None:
         """A training batch's hashes."""
@@ -117,6 +135,20 @@ class Identity:
         kept = self._kept(batch)
         return len(batch) * sum(value in self._known for value in kept) / len(kept) if kept else 0.0
 
+    def trained_on(self, batch: Codes) -> set[int]:
+        """Those of these samples' hashes that are kept and were trained on."""
+        return self._known.intersection(self._kept(batch))
+
+    @property
+    def distinct(self) -> int:
+        """How many different hashes are kept."""
+        return len(self._known)
+
+    @property
+    def epochs(self) -> float:
+        """How often each different training sample was seen, on average."""
+        return self.train_images / max(1, self.distinct * (self._mask + 1))
+
     def numbers(self) -> dict[str, float | int | str | bool | None]:
         """The numbers of an "identity" observation."""
         return {
@@ -125,4 +157,6 @@ class Identity:
             "repeated_batches": self._repeated / max(1, self._batches - 1),
             "order_repeats": self._best_run,
             "epoch_batches": self._epoch,
+            "epochs": self.epochs,
+            "bits": self.bits,
         }

@@ -55,10 +55,8 @@ class Answers:
 
 def answers(call: LossCall) -> Answers | None:
     """The answers, when input and target are those of a classification; else None."""
-    scores, target = call.input.detach()[:MOST_ROWS], call.target.detach()[:MOST_ROWS]
-    if scores.ndim > 2 and scores.shape[2:].numel() == 1:
-        scores = scores.flatten(1)
-    if scores.ndim != 2 or not 1 <= scores.shape[1] <= MOST_CLASSES or scores.shape[0] == 0:
+    scores, target = _rows(call.input), call.target.detach()[:MOST_ROWS]
+    if scores is None:
         return None
     if not target.is_floating_point() and target.ndim == 1 and scores.shape[1] > 1:
         labels, classes = target.long(), scores.shape[1]
@@ -68,9 +66,82 @@ def answers(call: LossCall) -> Answers | None:
         labels, classes = target.argmax(1), scores.shape[1]
     else:
         return None
-    own = scores.gather(1, labels.clamp(0, classes - 1)[:, None])  # ignore_index is negative
-    loss = call.result.detach().double().mean().reshape(1).view(torch.int64)
-    return Answers(torch.cat([loss, scores.argmax(1), labels, (scores > own).sum(1)]), classes)
+    return Answers(_codes(call.result.detach().double().mean(), scores, labels), classes)
+
+
+def _rows(scores: Tensor) -> Tensor | None:
+    """One row of scores per sample; None where there is no such thing, or too many classes to count."""
+    scores = scores.detach()[:MOST_ROWS]
+    if scores.ndim > 2 and scores.shape[2:].numel() == 1:
+        scores = scores.flatten(1)
+    return scores if scores.ndim == 2 and 1 <= scores.shape[1] <= MOST_CLASSES and scores.shape[0] else None
+
+
+def _codes(loss: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
+    own = scores.gather(1, labels.clamp(0, scores.shape[1] - 1)[:, None])  # ignore_index is negative
+    return torch.cat([loss.double().reshape(1).view(torch.int64), scores.argmax(1), labels, (scores > own).sum(1)])
+
+
+# ---------------------------------------------------------------- answers that a loop compares with labels itself
+
+CUTS = (0.0, 0.5)  # above which one output means yes: a raw score, or a probability
+
+
+def choices(output: Tensor) -> Tensor | None:
+    """The class that each sample is given; None for an output that does not choose."""
+    scores = output.detach()
+    if scores.ndim > 2 and scores.shape[2:].numel() == 1:
+        scores = scores.flatten(1)
+    if scores.ndim == 1:
+        return (scores > 0).long()
+    if scores.ndim != 2 or not 1 <= scores.shape[1] <= MOST_CLASSES or scores.shape[0] == 0:
+        return None
+    return scores.argmax(1) if scores.shape[1] > 1 else (scores[:, 0] > 0).long()
+
+
+def compared_answers(output: Tensor, one: Tensor, two: Tensor, *, cross_entropy: bool) -> Answers | None:
+    """The answers of one pass, when one of two compared tensors holds the classes that the output chooses; the other one then holds the labels.
+
+    Args:
+        output: of the pass: scores of shape (samples, classes), (samples, 1) or (samples).
+        one: what was compared, one value per sample.
+        two: with what, of the same shape.
+        cross_entropy: whether cross-entropy is the loss of training, so that it is known for these samples too.
+    """
+    scores = _rows(output[:, None] if output.ndim == 1 else output)
+    if scores is None:
+        return None
+    tables = [scores] if scores.shape[1] > 1 else [torch.cat([torch.zeros_like(scores), scores - cut], 1) for cut in CUTS]
+    for table in tables:
+        labels = _labels(table.argmax(1), table.shape[1], one, two)
+        if labels is None:
+            continue
+        own = table.gather(1, labels.clamp(0, table.shape[1] - 1)[:, None])[:, 0]
+        counts = labels >= 0
+        losses = (table.logsumexp(1) - own)[counts]
+        loss = losses.double().mean() if cross_entropy and scores.shape[1] > 1 else torch.full((), float("nan"), device=table.device)
+        return Answers(_codes(loss, table, labels), table.shape[1])
+    return None
+
+
+def compared_choices(chosen: Tensor, one: Tensor, two: Tensor) -> Answers | None:
+    """The same for the answers of several passes, kept together by the loop; their scores are gone, so the loss is unknown."""
+    classes = int(torch.maximum(chosen.amax(), torch.maximum(one.amax(), two.amax()).long())) + 1
+    labels = _labels(chosen, classes, one, two) if classes <= MOST_CLASSES else None
+    if labels is None:
+        return None
+    loss = torch.full((1,), float("nan"), dtype=torch.float64, device=chosen.device).view(torch.int64)
+    return Answers(torch.cat([loss, chosen, labels, torch.zeros_like(labels)]), max(2, classes))
+
+
+def _labels(chosen: Tensor, classes: int, one: Tensor, two: Tensor) -> Tensor | None:
+    """That of two compared tensors which does not hold the chosen classes, when the other one does and it holds classes."""
+    first, second = (values.detach().reshape(-1)[: len(chosen)].to(chosen.device) for values in (one, two))
+    for said, labels in ((first, second), (second, first)):
+        fits = (said == chosen).all() & (labels == labels.long()).all() & (labels < classes).all()
+        if bool(fits):  # the loop is about to read the result of its comparison as well
+            return labels.long()
+    return None
 
 
 def _maker(values: Tensor) -> str | None:

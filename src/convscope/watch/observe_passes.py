@@ -1,7 +1,8 @@
-"""Observations about passes of the network: training or evaluation, in which mode, on which images, with what result.
+"""Observations about passes of the network: training or evaluation, in which mode, on which samples, with what result.
 
-Receives the beginning and end of each outermost forward pass and the losses in between; makes "modes", "input", "labels", "fit", "validation" and
-"identity" observations. A pass is training when a backward pass reached its output before the next optimiser step; everything else evaluates.
+Receives the beginning and end of each outermost forward pass and the losses in between, and hears what an evaluation's answers are compared with; makes
+"modes", "input", "labels", "fit", "validation" and "identity" observations. A pass is training when a backward pass reached its output before the
+next optimiser step; everything else evaluates.
 """
 
 from __future__ import annotations
@@ -13,23 +14,24 @@ from dataclasses import dataclass, field
 
 import numpy
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from convscope.diagnose.observations import scheduled
 from convscope.records import Observation
+from convscope.watch.comparison_spy import ComparisonSpy
 from convscope.watch.deferred import Codes, Deferred, Numbers
 from convscope.watch.graph_facts import BATCH_NORMS, DROPOUTS, NORMS, first_tensor, tensors_of
-from convscope.watch.identity import Identity, hashes_of
+from convscope.watch.identity import Identity, hashes_of_inputs
 from convscope.watch.loss_spy import LossCall
-from convscope.watch.observe_loss import Answers, answers
+from convscope.watch.observe_evaluation import Counts, Evaluation, Tally, entropy, sum_of_counts
+from convscope.watch.observe_loss import Answers, answers, choices, compared_answers, compared_choices
 
 Emit = Callable[[Observation], None]
-Counts = NDArray[numpy.int64]
 MOST_PENDING = 64  # passes that wait for a backward pass
+MOST_PASSES = 4096  # of one evaluation, whose answers are remembered until they are compared with labels
 INPUT_STEPS = (0, 1, 2, 20)  # steps at which the images' scale is measured
 MOST_IMAGES, MOST_CHANNELS = 64, 4  # for the images' scale
-WHOLLY_KNOWN = 0.95  # of a batch: an evaluation on training images
+MOST_VALUES = 4096  # of a batch, among which different ones are counted
 EVERY_PASS_UNTIL, THEN_EVERY = 64, 4  # training passes whose answers are counted
 
 
@@ -44,39 +46,8 @@ class Pass:
     hashes: Tensor | None
     backward: bool = False
     answers: list[Answers] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Tally:
-    """Sums of Answers on the host.
-
-    Attributes:
-        images, loss, right, second: how many, the sum of their losses, how many were answered rightly, and of how many others the label was the
-            second choice.
-        said, labels: answers and labels per class.
-    """
-
-    images: int = 0
-    loss: float = 0.0
-    right: int = 0
-    second: int = 0
-    said: Counts = field(default_factory=lambda: numpy.zeros(0, dtype=numpy.int64))
-    labels: Counts = field(default_factory=lambda: numpy.zeros(0, dtype=numpy.int64))
-
-    def add(self, codes: Codes, classes: int) -> Counts:
-        """Add one batch's answers; its labels per class."""
-        said, labels, above = codes[1:].reshape(3, -1)
-        counts = labels >= 0
-        if not counts.all():
-            said, labels, above = said[counts], labels[counts], above[counts]
-        right = said == labels
-        images, labels = len(labels), numpy.bincount(labels, minlength=classes)
-        self.images += images
-        self.loss += float(codes[:1].view(numpy.float64)[0]) * images
-        self.right += int(right.sum())
-        self.second += int(((above == 1) & ~right).sum())
-        self.said, self.labels = _sum(self.said, numpy.bincount(said, minlength=classes)), _sum(self.labels, labels)
-        return labels
+    counts: bool = False  # as an evaluation
+    share_known: float = 0.0  # of its samples, trained on; set when the hashes are read
 
 
 @dataclass(slots=True)
@@ -90,27 +61,6 @@ class _Modes:
     phases: int = 0
     eval_since: int = 0
     norm_in_train: bool = False
-
-
-@dataclass(slots=True)
-class _Overlap:
-    """Images of an evaluation that were also trained on.
-
-    An evaluation of the training images themselves is no leak: its batches are known wholly. Batches of validation images are known in part
-    when some images are in both sets, which can be told once all training images have been seen.
-    """
-
-    images: int = 0
-    known: float = 0.0
-    trained: int = 0  # images in batches that are known wholly
-    mixed_known: float = 0.0
-
-    def add(self, images: int, known: float, *, mixed: bool) -> None:
-        """Add one batch."""
-        self.images += images
-        self.known += known
-        self.trained += images if known >= WHOLLY_KNOWN * images else 0
-        self.mixed_known += known if mixed else 0.0
 
 
 class PassWatch:
@@ -130,9 +80,12 @@ class PassWatch:
         self._drops = [m for m in model.modules() if isinstance(m, DROPOUTS) and m.p > 0]
         self._pending: list[Pass] = []
         self._now: Pass | None = None
-        self._modes, self._fit, self._evaluation = _Modes(), Tally(), Tally()
-        self._overlap = _Overlap()
+        self._modes, self._fit, self._evaluation = _Modes(), Tally(), Evaluation()
         self._phase_passes = 0
+        self._comparisons = ComparisonSpy(self._compared)
+        self._output: Tensor | None = None  # of the evaluation pass that has just ended
+        self._choices: list[tuple[Pass, Tensor]] = []  # the answers of this evaluation's passes
+        self._cross_entropy = False  # whether that is the loss of training
         self._label_batches: list[tuple[float, float]] = []
         self._labels: Counts = numpy.zeros(0, dtype=numpy.int64)
         self._label_count = [0, 0.0, 0.0]  # batches, sum of their entropies, sum of their sizes
@@ -151,14 +104,19 @@ class PassWatch:
     def begin(self, inputs: object, step: int) -> None:
         """A pass begins."""
         self._images = images = first_tensor(inputs)
-        hashes = hashes_of(images) if images is not None else None
+        self._output = None
+        hashes = hashes_of_inputs(inputs)
         norms = any(m.training for m in self._norms)
         exempt = not torch.is_grad_enabled() and any(m.momentum is None for m in self._norms)  # averaging anew, as swa_utils.update_bn does
         self._now = Pass(step, self._model.training, norms, exempt, hashes)
+        if torch.is_grad_enabled() and self._model.training:
+            self._stop_listening()
         if torch.is_grad_enabled():
             self._pending.append(self._now)
             if step in INPUT_STEPS and images is not None and self._model.training:
                 self._measure_input(images, step)
+            if self.identity.bits is None and step == 0 and self._model.training:
+                self._count_levels(inputs)
             if len(self._pending) > MOST_PENDING:
                 self._evaluated(self._pending.pop(0))
 
@@ -167,6 +125,8 @@ class PassWatch:
         current = self._now
         if current is None:
             return
+        if not (torch.is_grad_enabled() and current.network_training):
+            self._listen(current, output)
         if not torch.is_grad_enabled():
             self._evaluated(current)
             return
@@ -187,18 +147,58 @@ class PassWatch:
         if images is not None and torch.is_grad_enabled() and (scheduled(current.step) or not _surely_finite(call.result)):
             self._check_finite(images, current.step)
         training = current in self._pending and current.network_training
+        self._cross_entropy = call.name in ("cross_entropy", "nll_loss") if training else self._cross_entropy
         if training and self.train_passes > EVERY_PASS_UNTIL and self.train_passes % THEN_EVERY:
             return
         counted = answers(call)
         if counted is None:
             return
+        self._answered(current, counted)
+
+    def _answered(self, current: Pass, counted: Answers) -> None:
         current.answers.append(counted)
-        if current not in self._pending:
-            self._count_evaluation(counted)
+        if current not in self._pending and current.counts:
+            self._count_evaluation(current, counted)
+
+    # ------------------------------------------------------------ answers that the loop compares with labels itself
+
+    def _listen(self, current: Pass, output: object) -> None:
+        """An evaluation pass has ended; what its output is compared with are the labels."""
+        tensor = first_tensor(output)
+        if tensor is None or tensor.ndim == 0 or (chosen := choices(tensor)) is None:
+            return
+        self._output = tensor.detach()
+        if len(self._choices) < MOST_PASSES:
+            self._choices.append((current, chosen))
+        self._comparisons.listen()
+
+    def _stop_listening(self) -> None:
+        self._comparisons.stop()
+        self._output = None
+        self._choices.clear()
+
+    def _compared(self, one: Tensor, two: Tensor) -> None:
+        """Two tensors were compared; perhaps the answers of the last pass, or of several, with their labels."""
+        if not self._choices or one.shape != two.shape:
+            return
+        last = self._choices[-1][0]
+        if last.answers:
+            return
+        with torch.no_grad():
+            if self._output is not None and len(self._output) == one.numel():
+                found = compared_answers(self._output, one, two, cross_entropy=self._cross_entropy)
+                if found is not None:
+                    self._answered(last, found)
+                return
+            passes = _newest(self._choices, one.numel())
+            found = compared_choices(torch.cat([chosen for _, chosen in passes]), one, two) if len(passes) > 1 else None
+            if found is not None:
+                self._answered(last, found)
 
     def stepping(self, step: int) -> None:
         """An optimiser is about to step: what waits is training if a backward pass reached it, else evaluation."""
         pending, self._pending, self._images = self._pending, [], None
+        self._stop_listening()
         if pending and not any(p.backward for p in pending):
             pending[-1].backward = True  # the loss was not computed from the network's first output
         if pending and self._phase_passes:
@@ -213,6 +213,7 @@ class PassWatch:
 
     def finish(self, step: int) -> None:
         """The run ends, or is looked at: an evaluation that is under way counts."""
+        self._stop_listening()
         if self._phase_passes:
             self._close_evaluation(step)
 
@@ -237,21 +238,20 @@ class PassWatch:
             return  # a look at the untrained network
         self._phase_passes += 1
         self._modes.eval_passes += 1
+        one.counts = True
         in_training = one.norms_training or (one.network_training and bool(self._drops))
-        step = one.step
+        mistaken = in_training and one.network_training and not one.exempt
 
         def receive(found: Codes) -> None:
-            known = self.identity.known(found)
-            share = known / len(found)
-            self._overlap.add(len(found), known, mixed=0 < share < WHOLLY_KNOWN and self.identity.all_known)
-            if in_training and not one_exempt and one_training and known < 0.5 * max(1, len(found)):
-                self._note_eval_in_train(step, norms)
+            one.share_known = self._evaluation.add(found, self.identity)
+            if mistaken and one.share_known < 0.5:
+                self._note_eval_in_train(one.step, one.norms_training)
 
-        one_exempt, one_training, norms = one.exempt, one.network_training, one.norms_training
         if one.hashes is not None:
             self._deferred.add_codes(one.hashes, receive)
+            one.hashes = None
         for answered in one.answers:
-            self._count_evaluation(answered)
+            self._count_evaluation(one, answered)
 
     def _note_eval_in_train(self, step: int, norms: bool) -> None:
         modes = self._modes
@@ -262,14 +262,14 @@ class PassWatch:
     def _count_training(self, classes: int, codes: Codes) -> None:
         labels = self._fit.add(codes, classes)
         if labels.any():
-            self._labels = _sum(self._labels, labels)
+            self._labels = sum_of_counts(self._labels, labels)
             self._label_count[0] += 1
             self._label_count[1] += entropy(labels)
             self._label_count[2] += int(labels.sum())
 
-    def _count_evaluation(self, answered: Answers) -> None:
+    def _count_evaluation(self, one: Pass, answered: Answers) -> None:
         def receive(codes: Codes) -> None:
-            self._evaluation.add(codes, answered.classes)
+            self._evaluation.part(one.share_known).answers.add(codes, answered.classes)
 
         self._deferred.add_codes(answered.codes, receive)
 
@@ -278,9 +278,8 @@ class PassWatch:
         self._modes.phases += 1
 
         def write(_: Numbers) -> None:
-            tally, overlap = self._evaluation, self._overlap
-            self._evaluation, self._overlap = Tally(), _Overlap()
-            self._emit(Observation(step, "validation", "", _validation_numbers(tally, overlap)))
+            evaluation, self._evaluation = self._evaluation, Evaluation()
+            self._emit(Observation(step, "validation", "", evaluation.numbers(self.identity)))
             self._write_modes(step)
 
         self._deferred.add_known([], write)
@@ -334,6 +333,20 @@ class PassWatch:
 
         self._deferred.add(images.detach().sum(dtype=torch.float32), receive)
 
+    def _count_levels(self, inputs: object) -> None:
+        """How many different samples are possible: where there are few, equal ones occur by nature."""
+        tensors = tensors_of(inputs, whole=True)
+        values = next(tensors, None)
+        if values is None or next(tensors, None) is not None or values.ndim < 2 or not values.numel():
+            return
+        some, size = values.detach()[:MOST_IMAGES].reshape(-1)[:MOST_VALUES], values.numel() // len(values)
+
+        def receive(numbers: Numbers) -> None:
+            self.identity.bits = size * math.log2(max(2.0, 1 + numbers[0]))
+
+        with torch.no_grad():  # sorted neighbours that differ; torch.unique would have to know its result's size
+            self._deferred.add((some.sort().values.diff() != 0).sum(), receive)
+
     def _measure_input(self, images: Tensor, step: int) -> None:
         some = images.detach()[:MOST_IMAGES].float()
         if some.ndim < 2 or some.numel() == 0:
@@ -358,35 +371,13 @@ def _surely_finite(loss: Tensor) -> bool:
     return loss.is_cpu and loss.numel() == 1 and math.isfinite(loss.item())
 
 
-def _validation_numbers(tally: Tally, overlap: _Overlap) -> dict[str, float | int | str | bool | None]:
-    images = tally.images
-    shares = {
-        "in_training": overlap.known / max(1, overlap.images),
-        "leaked": overlap.mixed_known / max(1, overlap.images - overlap.trained),
-    }
-    if not images:
-        nothing = {"loss": None, "accuracy": None, "largest_answer": None, "largest_label": None}
-        return {"samples": overlap.images, **nothing, **shares}
-    return {
-        "samples": images,
-        "loss": tally.loss / images,
-        "accuracy": tally.right / images,
-        "largest_answer": int(tally.said.max()) / images,
-        "largest_label": int(tally.labels.max()) / images,
-        **shares,
-    }
-
-
-def _sum(one: Counts, two: Counts) -> Counts:
-    """Counts per class added; where there are fewer classes, the others count as zero."""
-    short, long = sorted((one, two), key=len)
-    return long + numpy.pad(short, (0, len(long) - len(short)))
-
-
-def entropy(counts: Counts) -> float:
-    """Entropy in nats of the shares that these counts are."""
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * numpy.log(shares)).sum())
+def _newest(choices: list[tuple[Pass, Tensor]], count: int) -> list[tuple[Pass, Tensor]]:
+    """The last passes that gave so many answers together; none when there are no such."""
+    for at in range(len(choices) - 1, -1, -1):
+        count -= len(choices[at][1])
+        if count <= 0:
+            return choices[at:] if count == 0 else []
+    return []
 
 
 def _begins_with_norm(model: nn.Module) -> bool:

@@ -20,7 +20,12 @@ FAR_OFF = 4.0  # times the threshold: bytes instead of numbers around 0..1
 LEARNED_WELL = Threshold(0.25, "of the loss of guessing", "chosen: the scale of the images plainly does no harm", share=True)
 MIXED = Threshold(0.6, "of the labels' entropy", "diagnoses.md, row 23", share=True)
 LEAKED = Threshold(0.02, "of the validation images", "chosen: above the share of natural duplicates in MNIST and Fashion-MNIST")
-ALL_TRAINED_ON = 0.98  # an evaluation on nothing but training images measures the training accuracy, on purpose
+ALL_TRAINED_ON = 0.98  # an evaluation on nothing but training samples measures the training accuracy, mostly on purpose
+LEAST_LEAKED = 20  # samples: fewer may be natural duplicates
+A_PART = Threshold(0.7, "of the training samples", "chosen: an evaluation of all of them but the last incomplete batch lies above")
+A_FEW = 0.002  # of the training samples lie twice in one batch: copies that each epoch shuffles, and no chance
+ONE_EPOCH = 1.5  # times each training sample was seen, on average
+FEW_BITS = 20  # of information in a sample: a million different ones at most
 TWICE_IN_BATCH = Threshold(0.5, "of the images", "chosen: sampling with replacement stays below", share=True)
 SECOND_CHOICE = Threshold(
     1.6,
@@ -119,22 +124,75 @@ def _leak(view: RunView) -> Finding | None:
     modes = view.last("modes")
     if modes is not None and number(modes, "evaluations", 0) * 4 > max(number(modes, "train_passes", 0), 4):
         return None  # passes without gradients between most steps are part of the training: a teacher's answers, an average of weights
+    if few_samples_possible(view):
+        return None
     for o in view.seen("validation"):
         share, samples = number(o, "leaked", number(o, "in_training", 0.0)), number(o, "samples", 0)
-        if not view.limit(LEAKED) < share < ALL_TRAINED_ON or share * samples < 20:
+        if not view.limit(LEAKED) < share < ALL_TRAINED_ON or share * samples < LEAST_LEAKED:
             continue
-        return Finding(
-            "data_order_or_leak",
-            "problem" if share > 0.2 else "warning",
-            "validation images",
-            o.step,
-            f"{percent(share)} of the validation images are also trained on (exactly the same pixels), so the validation result is "
-            "better than the network.",
-            Fix("Split the images before anything else, and remove duplicates across the two parts."),
-            (ev("validation images that are trained on", percent(share)), ev("validation images", int(samples))),
-            "exact: equal hashes of sampled pixels",
+        return _leaked(o, share, int(samples), "problem" if share > 0.2 else "warning")
+    return _wholly_inside(view)
+
+
+def _leaked(o: Observation, share: float, samples: int, severity: Severity) -> Finding:
+    return Finding(
+        "data_order_or_leak",
+        severity,
+        "validation samples",
+        o.step,
+        f"{percent(share)} of the validation samples are also trained on (exactly the same numbers), so the validation result is "
+        "better than the network.",
+        Fix("Split the samples before anything else, and remove duplicates across the two parts."),
+        (ev("validation samples that are trained on", percent(share)), ev("validation samples", samples)),
+        "exact: equal hashes of sampled numbers",
+    )
+
+
+def _wholly_inside(view: RunView) -> Finding | None:
+    """Nothing but a part of the training samples is ever evaluated: a part of them was held out for nothing, or copies lie on both sides.
+
+    An evaluation of all training samples measures the training accuracy, and one of a part does too when new samples are evaluated as well.
+    """
+    looks, identity = view.seen("validation"), view.last("identity")
+    if identity is None or any(number(o, "in_training", 0) < ALL_TRAINED_ON for o in looks if _after_one_epoch(view, o)):
+        return None
+    inside = [o for o in looks if number(o, "in_training", 0) >= ALL_TRAINED_ON and number(o, "samples", 0) >= LEAST_LEAKED]
+    if len(inside) < 2 or max(number(o, "coverage", 1.0) for o in inside) > view.limit(A_PART):
+        return None
+    twice = number(identity, "duplicates", 0) * number(identity, "train_images", 0)
+    copies = twice >= LEAST_LEAKED and number(identity, "duplicates", 0) > A_FEW
+    return _leaked(inside[0], 1.0, int(number(inside[-1], "samples")), "problem" if copies else "warning")
+
+
+def _after_one_epoch(view: RunView, o: Observation) -> bool:
+    """Whether every training sample was seen before an evaluation; earlier, some of them look new."""
+    seen = [number(i, "epochs", 0) for i in view.seen("identity") if i.step <= o.step]
+    return bool(seen) and seen[-1] >= ONE_EPOCH
+
+
+def few_samples_possible(view: RunView) -> bool:
+    """Whether samples hold so little that equal ones occur by nature."""
+    identity = view.last("identity")
+    return identity is not None and number(identity, "bits", math.inf) < FEW_BITS
+
+
+def _leak_unknown(view: RunView) -> str:
+    looks = view.seen("validation")
+    if few_samples_possible(view):
+        return (
+            "the samples hold so few different numbers that equal ones occur by nature, so copies in the validation samples cannot be told"
         )
-    return None
+    if looks and all(number(o, "in_training", 0) >= ALL_TRAINED_ON for o in looks[-2:]):
+        return only_trained_on(view)
+    return ""
+
+
+def only_trained_on(view: RunView) -> str:
+    """Why nothing is known of new samples, when all that was evaluated was trained on; else ""."""
+    looks = view.seen("validation")
+    if not looks or any(number(o, "in_training", 0) < 0.5 for o in looks[-2:]):
+        return ""
+    return "every sample that was evaluated was also trained on, so how the network does on new ones is unknown"
 
 
 def _repeats(view: RunView) -> Finding | None:
@@ -281,7 +339,7 @@ def label_noise(view: RunView) -> Finding | None:
 
 RULES = (
     Rule("input_not_normalised", input_not_normalised, False, ("input",)),
-    Rule("data_order_or_leak", data_order_or_leak, True, ("labels", "identity", "validation")),
+    Rule("data_order_or_leak", data_order_or_leak, True, ("labels", "identity", "validation"), unknown=_leak_unknown),
     Rule("labels_look_random", labels_look_random, False, ("fit", "validation"), least_steps=50),
     Rule("label_noise", label_noise, False, ("fit",), least_steps=50),
 )

@@ -10,6 +10,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
+from convscope.diagnose.changes import DEEP, higher_rate, lower_rate
 from convscope.diagnose.view import RunView, number
 from convscope.records import LayerStats
 
@@ -69,6 +70,17 @@ def drawn_gain(view: RunView) -> float:
     gains = [number(o, "rms") * math.sqrt(number(o, "fan_in")) for o in first.values() if o.subject != head and number(o, "fan_in", 0) > 1]
     known = [gain for gain in gains if math.isfinite(gain)]
     return statistics.median(known) if known else math.nan
+
+
+def rate_instead(view: RunView, times: float) -> dict[str, float]:
+    """The change to a lower learning rate, for steps that look so many times too large (above 1), or to a higher one (below 1); {} when none is known."""
+    present = max((rate for _, rate in view.learning_rates), default=math.nan)
+    if not present > 0:
+        return {}
+    network, optimizer = view.last("network"), view.last("optimizer")
+    kind = str(optimizer.numbers.get("kind") or "") if optimizer is not None else ""
+    deep = len(view.weighted_layers) >= DEEP and network is not None and number(network, "batch_norms", 0) == 0
+    return {"lr": lower_rate(present, kind, times, deep=deep) if times > 1 else higher_rate(present, kind, 1 / max(times, 1e-9), deep=deep)}
 
 
 def recent_never_positive(records: Sequence[LayerStats]) -> tuple[int, int, int]:

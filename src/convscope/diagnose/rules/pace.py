@@ -9,9 +9,8 @@ import itertools
 import math
 import statistics
 
-from convscope.diagnose.changes import rounded
 from convscope.diagnose.rule import Rule, ev, loss_evidence, percent, short
-from convscope.diagnose.rules.layers import carries_signal
+from convscope.diagnose.rules.layers import carries_signal, rate_instead
 from convscope.diagnose.view import RunView, Threshold, number
 from convscope.records import Finding, Fix
 
@@ -58,7 +57,7 @@ def lr_too_high(view: RunView) -> Finding | None:
         step, high = shock_step, shock
     elif high <= view.limit(HIGH_RATIO) or jumps or (high <= view.limit(VERY_HIGH_RATIO) and not _thrown_about(view)):
         return None
-    lower = rounded(rate / min(100.0, max(3.0, high / USUAL_RATIO)))
+    lower = rate_instead(view, high / USUAL_RATIO)
     return Finding(
         "lr_too_high",
         "problem" if outcome.bad or view.broke else "warning",
@@ -66,7 +65,10 @@ def lr_too_high(view: RunView) -> Finding | None:
         step,
         f"From step {step} on each step changes the weights by {_extent(high)} their size (0.1 % is usual), so training jumps about "
         f"instead of settling: the learning rate of {short(rate)} is too high.",
-        Fix(f"Train again with a learning rate of about {short(lower)}.", {"lr": lower}),
+        Fix(
+            f"Train again with a learning rate of at most {short(lower['lr'])} that rises slowly at the start and falls at the end (1cycle).",
+            {**lower, "schedule": "one_cycle"},
+        ),
         (ev("update over weight, median", high), ev("usual", USUAL_RATIO), ev("learning rate", rate), *loss_evidence(outcome)),
         "Karpathy, CS231n: about 1e-3; TheDeepChecker",
     )
@@ -126,7 +128,7 @@ def lr_too_low(view: RunView) -> Finding | None:
     usual = SLOW_RATIO if outcome.now > LEARNED * max(outcome.start, outcome.guessing) else LOW_RATIO
     if typical >= view.limit(usual) or outcome.now < view.limit(SLOW) * outcome.start or _without_gradient(view):
         return None
-    higher = rounded(rate * min(1000.0, USUAL_RATIO / max(typical, 1e-9)))
+    higher = rate_instead(view, typical / USUAL_RATIO)
     return Finding(
         "lr_too_low",
         "problem" if outcome.stuck or outcome.now > 0.9 * outcome.start else "warning",
@@ -134,7 +136,11 @@ def lr_too_low(view: RunView) -> Finding | None:
         0,
         f"Each step changes the weights by only {percent(typical)} of their size (0.1 % is usual), so training hardly moves: the "
         f"learning rate of {short(rate)} is too low.",
-        Fix(f"Train with a learning rate of about {short(higher)}, or let the learning-rate finder choose (lr='auto').", {"lr": higher}),
+        Fix(
+            f"Train with a learning rate of up to {short(higher['lr'])} that rises slowly at the start and falls at the end (1cycle), or let the "
+            "learning-rate finder choose (lr='auto').",
+            {**higher, "schedule": "one_cycle"},
+        ),
         (ev("update over weight, median", typical), ev("usual", USUAL_RATIO), ev("learning rate", rate), *loss_evidence(outcome)),
         "Karpathy, CS231n: about 1e-3; TheDeepChecker: 1e-4",
     )

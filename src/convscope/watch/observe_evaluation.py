@@ -1,0 +1,131 @@
+"""Sums over one evaluation: answers, labels, and how many of its samples were trained on.
+
+Receives what is known of each evaluated batch; gives the numbers of one "validation" observation. A loop may measure the training set and a held-out
+set one after the other: batches that were wholly trained on are counted apart, so that they do not hide what is known of new samples.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy
+from numpy.typing import NDArray
+
+from convscope.watch.deferred import Codes
+from convscope.watch.identity import Identity
+
+Counts = NDArray[numpy.int64]
+WHOLLY_KNOWN = 0.95  # of a batch: it was trained on
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums of Answers on the host.
+
+    Attributes:
+        images, loss, right, second: how many, the sum of their losses, how many were answered rightly, and of how many others the label was the
+            second choice.
+        said, labels: answers and labels per class.
+    """
+
+    images: int = 0
+    loss: float = 0.0
+    right: int = 0
+    second: int = 0
+    said: Counts = field(default_factory=lambda: numpy.zeros(0, dtype=numpy.int64))
+    labels: Counts = field(default_factory=lambda: numpy.zeros(0, dtype=numpy.int64))
+
+    def add(self, codes: Codes, classes: int) -> Counts:
+        """Add one batch's answers; its labels per class."""
+        said, labels, above = codes[1:].reshape(3, -1)
+        counts = labels >= 0
+        if not counts.all():
+            said, labels, above = said[counts], labels[counts], above[counts]
+        right = said == labels
+        images, labels = len(labels), numpy.bincount(labels, minlength=classes)
+        if images:
+            self.loss += float(codes[:1].view(numpy.float64)[0]) * images
+        self.images += images
+        self.right += int(right.sum())
+        self.second += int(((above == 1) & ~right).sum())
+        self.said, self.labels = sum_of_counts(self.said, numpy.bincount(said, minlength=classes)), sum_of_counts(self.labels, labels)
+        return labels
+
+
+@dataclass(slots=True)
+class Part:
+    """Some of an evaluation's samples: how many, how many of them were trained on (estimated), and their answers."""
+
+    samples: int = 0
+    known: float = 0.0
+    answers: Tally = field(default_factory=Tally)
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """One evaluation, from its first pass to the next training step.
+
+    Attributes:
+        new: batches that were not wholly trained on.
+        trained: batches that were.
+        leaked: samples trained on in batches that are known in part, seen when all training samples were known.
+        found: kept hashes of samples that were trained on.
+    """
+
+    new: Part = field(default_factory=Part)
+    trained: Part = field(default_factory=Part)
+    leaked: float = 0.0
+    found: set[int] = field(default_factory=set)
+
+    def add(self, hashes: Codes, identity: Identity) -> float:
+        """Add one batch; the share of its samples that was trained on."""
+        known, samples = identity.known(hashes), len(hashes)
+        share = known / samples
+        part = self.part(share)
+        part.samples += samples
+        part.known += known
+        if share < WHOLLY_KNOWN and identity.all_known:
+            self.leaked += known
+        self.found |= identity.trained_on(hashes)
+        return share
+
+    def part(self, share_known: float) -> Part:
+        """Where a batch belongs."""
+        return self.trained if share_known >= WHOLLY_KNOWN else self.new
+
+    def numbers(self, identity: Identity) -> dict[str, float | int | str | bool | None]:
+        """The numbers of the "validation" observation: of new samples, where there are any."""
+        part = self.new if self.new.samples or self.new.answers.images else self.trained
+        tally = part.answers
+        answered: dict[str, float | int | str | bool | None] = {
+            "samples": tally.images or part.samples,
+            "loss": None,
+            "accuracy": None,
+            "largest_answer": None,
+            "largest_label": None,
+        }
+        if tally.images:
+            loss = tally.loss / tally.images
+            answered["loss"] = loss if math.isfinite(loss) else None
+            answered["accuracy"] = tally.right / tally.images
+            answered["largest_answer"] = int(tally.said.max()) / tally.images
+            answered["largest_label"] = int(tally.labels.max()) / tally.images
+        return {
+            **answered,
+            "in_training": part.known / max(1, part.samples),
+            "leaked": self.leaked / max(1, self.new.samples),
+            "coverage": len(self.found) / max(1, identity.distinct),
+        }
+
+
+def sum_of_counts(one: Counts, two: Counts) -> Counts:
+    """Counts per class added; where there are fewer classes, the others count as zero."""
+    short, long = sorted((one, two), key=len)
+    return long + numpy.pad(short, (0, len(long) - len(short)))
+
+
+def entropy(counts: Counts) -> float:
+    """Entropy in nats of the shares that these counts are."""
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * numpy.log(shares)).sum())
