@@ -19,6 +19,7 @@ GOLDEN = 0.618  # of a row lies between the beginnings of two runs, so that they
 MOST_KNOWN = 16_384  # hashes kept; beyond it only every second, then every fourth value is kept, by its lowest bits
 COME_AGAIN = 0.9  # of the training images were seen before: the second epoch is under way
 FIRST_BATCHES = 64  # whose order is remembered
+SETTLED_EPOCHS, THEN_EVERY = 3.0, 8  # epochs after which only one training batch in so many is looked at, as long as nothing new comes
 _PRIME = 0x9E3779B97F4A7C15 - (1 << 64)  # the golden ratio in 64 bits, as Knuth's multiplicative hash
 
 Codes = NDArray[numpy.int64]
@@ -85,15 +86,14 @@ class Identity:
         self._again = 0.0  # share of training images that were seen before, averaged over the last five batches or so
         self.bits: float | None = None  # that tell one sample from another, at most; None when unknown
 
-    def trained(self, batch: Codes) -> None:
-        """A training batch's hashes."""
-        self.train_images += len(batch)
-        self._twice += len(batch) - len(numpy.unique(batch))
-        key = batch[:8].tobytes()
-        self._repeated += key == self._before
-        self._before = key
-        self._follow(int(batch[0]))
-        self._batches += 1
+    def trained(self, batch: Codes, every: int = 1) -> None:
+        """A training batch's hashes; it stands for `every` batches."""
+        self.train_images += every * len(batch)
+        self._twice += every * (len(batch) - len(numpy.unique(batch)))
+        if every == 1:
+            self._compare(batch)
+        else:
+            self._matching = 0  # what came before is not known
         kept = self._kept(batch)
         if kept:
             share = sum(value in self._known for value in kept) / len(kept)
@@ -102,6 +102,14 @@ class Identity:
         while len(self._known) > MOST_KNOWN:
             self._mask = self._mask << 1 | 1
             self._known = {value for value in self._known if not value & self._mask}
+
+    def _compare(self, batch: Codes) -> None:
+        """Compare a batch with the one before it, and the order with that of the first batches."""
+        key = batch[:8].tobytes()
+        self._repeated += key == self._before
+        self._before = key
+        self._follow(int(batch[0]))
+        self._batches += 1
 
     def _kept(self, batch: Codes) -> list[int]:
         """Those hashes that are remembered; the upper bits are mixed into the lower ones, by which they are chosen."""
@@ -113,6 +121,11 @@ class Identity:
     def all_known(self) -> bool:
         """Whether training images come again: then all of them have been seen."""
         return self._again > COME_AGAIN
+
+    @property
+    def settled(self) -> bool:
+        """Whether the training images and their order are known, so that few looks are enough."""
+        return self.all_known and self.epochs >= SETTLED_EPOCHS
 
     def _follow(self, first: int) -> None:
         """Compare the order of first images with that of the first batches."""
