@@ -150,7 +150,7 @@ def test_weights_that_were_drawn_too_small() -> None:
         "The weights began so small that each layer hands on about 0.0849 times what it receives (0.5 to 1.5 is usual), so its size hides what "
         "the images differ in."
     )
-    assert finding.fix.change == {"init": "kaiming_normal"}
+    assert finding.fix.change == {"init": "kaiming_normal", "schedule": "one_cycle"}
     assert said(judged(*drawn(0.01))) == []
     assert "bad_initial_scale" not in said(judged(*drawn(0.07), losses=flat()))
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
-from convscope.diagnose.changes import rounded
 from convscope.diagnose.rule import Rule, ev, loss_evidence, percent
+from convscope.diagnose.rules.layers import rate_instead
 from convscope.diagnose.view import RunView, Threshold, number
 from convscope.records import Evidence, Finding, Fix, Severity
 
@@ -59,10 +59,9 @@ def non_finite(view: RunView) -> Finding | None:
     else:
         name = f"the {where}" if where in ("loss", "gradient") else f"layer {where}"
         message = f"At step {step} {name} became infinite or not a number (NaN), and since then the network cannot learn."
-        lr = {"lr": rounded(rate / 10)} if rate > 0 else {}
         fix = Fix(
-            "Train again from the start with a tenth of the learning rate, and limit the size of a step (gradient clipping at 1).",
-            {**lr, "clip_norm": 1.0},
+            "Train again from the start with a learning rate ten times lower or more, and limit the size of a step (gradient clipping at 1).",
+            {**rate_instead(view, 10), "clip_norm": 1.0},
         )
     return Finding("non_finite", "problem", where, step, message, fix, tuple(evidence), "IEEE 754; pytorch issue 160016")
 
@@ -97,7 +96,7 @@ def grads_not_cleared(view: RunView) -> Finding | None:
     for carry in view.newest("gradient_carry"):
         carried, checked = number(carry, "carried", 0), number(carry, "checked", 0)
         longest = max(view.seen("gradient_carry", carry.subject), key=lambda look: number(look, "streak", 0))
-        streak, since = number(longest, "streak", 0), int(number(longest, "since", 0))
+        streak, since = number(longest, "streak", 0), int(number(carry, "began", number(longest, "since", 0)))
         lasting = number(carry, "streak", 0) >= view.limit(CARRIED)
         if not lasting and not (streak >= view.limit(CARRIED) and carried >= view.limit(OFTEN)):
             continue

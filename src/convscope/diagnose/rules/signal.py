@@ -18,6 +18,7 @@ from convscope.diagnose.rules.layers import (
     DEAD_SAMPLES,
     beyond,
     kind_of,
+    rate_instead,
     recent_never_positive,
     squashed_layers,
 )
@@ -56,8 +57,7 @@ def exploding_gradients(view: RunView) -> Finding | None:
     if not crowded or not (outcome.bad or outcome.poor):
         return None
     finite = [norm for _, norm in norms if math.isfinite(norm)]
-    lr = view.learning_rates[-1][1] if view.learning_rates else math.nan
-    change: dict[str, object] = {"clip_norm": 1.0, **({"lr": rounded(lr / 3)} if lr > 0 else {})}
+    change = {"clip_norm": 1.0, **rate_instead(view, 3)}
     return Finding(
         "exploding_gradients",
         "problem" if outcome.bad else "warning",
@@ -130,7 +130,7 @@ def activation_collapse_cycles(view: RunView) -> Finding | None:
     if severity == "note" or (not outcome.bad and view.falling and outcome.now < HARDLY * outcome.guessing):
         return None  # a spike that recovers
     count, most = sum(len(found) for found in teeth.values()), max((len(found) for found in teeth.values()), default=0)
-    lr = max((rate for _, rate in view.learning_rates), default=math.nan)
+    lower = rate_instead(view, 10)
     message = (
         f"From step {step} on the activations of layer {where} grow, crash to almost nothing and start again, which throws away what was "
         "learned."
@@ -144,8 +144,8 @@ def activation_collapse_cycles(view: RunView) -> Finding | None:
         step,
         message,
         Fix(
-            "Lower the learning rate to a tenth, raise it slowly at the start (1cycle), and add batch normalisation.",
-            {"norm": True, "schedule": "one_cycle", **({"lr": rounded(lr / 10)} if lr > 0 else {})},
+            f"Lower the learning rate{_to(lower)}, raise it slowly at the start (1cycle), and add batch normalisation.",
+            {"norm": True, "schedule": "one_cycle", **lower},
         ),
         (
             ev("crashes", count),
@@ -156,6 +156,10 @@ def activation_collapse_cycles(view: RunView) -> Finding | None:
         ),
         "fastai's colour_dim, lesson notebook 10",
     )
+
+
+def _to(rate: dict[str, float]) -> str:
+    return f" to about {short(rate['lr'])}" if rate else ""
 
 
 def _stays_collapsed(view: RunView, name: str) -> bool:
@@ -195,7 +199,6 @@ def dead_units(view: RunView) -> Finding | None:
     if share == 1.0 and outcome.fair and severity == "warning":
         severity = "problem"
     since = _dead_since(view.layers[name], dead, share)
-    lr = max((rate for _, rate in view.learning_rates), default=math.nan)
     return Finding(
         "dead_units",
         severity,
@@ -203,12 +206,18 @@ def dead_units(view: RunView) -> Finding | None:
         since,
         f"{dead} of the {channels} channels of layer {name} have not been above zero once in {images} images: they pass nothing on and "
         "can no longer learn.",
-        Fix(
-            "Train again with a third of the learning rate and Kaiming's initial weights, or use LeakyReLU.",
-            {"init": "kaiming_normal", **({"lr": rounded(lr / 3)} if lr > 0 else {})},
-        ),
+        _new_weights(view, since),
         (ev("dead channels", dead), ev("channels", channels), ev("images looked at", images), *loss_evidence(outcome)),
         "per channel, never positive over many images (SageMaker DeadRelu, TheDeepChecker)",
+    )
+
+
+def _new_weights(view: RunView, since: int) -> Fix:
+    """Units that died in training were killed by steps too large; units that began dead only need other weights."""
+    lower = rate_instead(view, 3) if since > 0 else {}
+    return Fix(
+        f"Train again with Kaiming's initial weights and a learning rate{_to(lower)} that rises slowly at the start (1cycle), or use LeakyReLU.",
+        {"init": "kaiming_normal", "schedule": "one_cycle", **lower},
     )
 
 
@@ -221,7 +230,6 @@ def _cut_off(view: RunView) -> Finding | None:
         return None
     name = names[len(silent)]
     since = next((r.first_step for r in view.layers[silent[-1]] if r.gradient_rms == 0), 0)
-    lr = max((rate for _, rate in view.learning_rates), default=math.nan)
     return Finding(
         "dead_units",
         gated(outcome),
@@ -229,10 +237,7 @@ def _cut_off(view: RunView) -> Finding | None:
         max(since, 1),
         f"No gradient (what tells a layer how to change) passes layer {name} any more: the {len(silent)} layers before it stand still, because what "
         "they hand on is cut to zero for every image.",
-        Fix(
-            "Train again with a third of the learning rate and Kaiming's initial weights, or use LeakyReLU.",
-            {"init": "kaiming_normal", **({"lr": rounded(lr / 3)} if lr > 0 else {})},
-        ),
+        _new_weights(view, max(since, 1)),
         (ev("layers without a gradient", len(silent)), ev("steps in a row", CUT_OFF), *loss_evidence(outcome)),
         "exact: the gradient is zero in every weight before the layer",
     )
@@ -264,10 +269,7 @@ def saturated_units(view: RunView) -> Finding | None:
     share, limit = now[name], squashed[name][1]
     hindered = len(from_start) * 2 > len(squashed) and outcome.fair and outcome.now > view.limit(LEARNED_WELL) * outcome.guessing
     severity: Severity = gated(outcome, early="warning" if hindered else "note")
-    lr = max((rate for _, rate in view.learning_rates), default=math.nan)
-    change: dict[str, object] = (
-        {"norm": True, "init": "kaiming_normal"} if from_start else {"norm": True, **({"lr": rounded(lr / 10)} if lr > 0 else {})}
-    )
+    change: dict[str, object] = {"norm": True, "init": "kaiming_normal"} if from_start else {"norm": True, **rate_instead(view, 10)}
     return Finding(
         "saturated_units",
         severity,

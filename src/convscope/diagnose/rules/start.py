@@ -27,8 +27,14 @@ LEAST_DEPTH = Threshold(4, "layers", "diagnoses.md, row 13")
 GRADIENT_RATIO = Threshold(1e-3, "of the last layer's", "AutoTrainer's beta_1")
 FAINT_SIGNAL = Threshold(1e-3, "spread over images in the last activations", "chosen: three decades below what LSUV aims at")
 FIRST_UPDATE = Threshold(1e-6, "of the weight", "diagnoses.md, row 14")
+NEW_WEIGHTS = {
+    "init": "kaiming_normal",
+    "schedule": "one_cycle",
+}  # Kaiming's are larger than PyTorch's default: the first steps must be small
 RANDOM_WEIGHTS = Fix(
-    "Draw the weights at random (PyTorch's default, or Kaiming) instead of setting them to one value.", {"init": "kaiming_normal"}
+    "Draw the weights at random (PyTorch's default, or Kaiming) instead of setting them to one value, and let the learning rate rise slowly at the "
+    "start (1cycle).",
+    dict(NEW_WEIGHTS),
 )
 
 
@@ -163,8 +169,9 @@ def bad_initial_scale(view: RunView) -> Finding | None:
         0,
         message,
         Fix(
-            "Draw the weights so that the signal keeps its size (Kaiming for ReLU layers), or add batch normalisation.",
-            {"init": "kaiming_normal"},
+            "Draw the weights so that the signal keeps its size (Kaiming for ReLU layers) and let the learning rate rise slowly at the start "
+            "(1cycle), or add batch normalisation.",
+            dict(NEW_WEIGHTS),
         ),
         (
             ev("first loss", first_loss),
