@@ -15,17 +15,24 @@ R = TypeVar("R")
 
 def to_json(record: object) -> Any:
     """Turn records, and tuples, dicts and numbers of them, into plain JSON values; numbers that are not finite become None."""
-    if dataclasses.is_dataclass(record) and not isinstance(record, type):
-        return {f.name: to_json(getattr(record, f.name)) for f in dataclasses.fields(record)}
+    if isinstance(record, float):
+        return record if math.isfinite(record) else None
+    if record is None or isinstance(record, str | int):
+        return record
+    kind: Any = type(record)
+    if (names := _field_names(kind)) is not None:
+        return {name: to_json(getattr(record, name)) for name in names}
     if isinstance(record, Mapping):
         return {str(key): to_json(value) for key, value in record.items()}
     if isinstance(record, list | tuple):
         return [to_json(value) for value in record]
-    if isinstance(record, bytes):
-        return record.hex()
-    if isinstance(record, float):
-        return record if math.isfinite(record) else None
-    return record
+    return record.hex() if isinstance(record, bytes) else record
+
+
+@cache
+def _field_names(kind: type[Any]) -> tuple[str, ...] | None:
+    """The names of a dataclass's fields; None for any other class."""
+    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
 
 
 def from_json(kind: type[R], value: Any) -> R:

@@ -50,7 +50,7 @@ class StopOnNonFinite(Callback):
         self._losses.append(learner.loss.detach())
         if learner.loss.device.type != "cpu" and len(self._losses) < CHECK_EVERY:
             return
-        values = torch.stack(self._losses).tolist()
+        values = [self._losses[0].item()] if len(self._losses) == 1 else torch.stack(self._losses).tolist()
         for back, value in zip(range(len(values) - 1, -1, -1), values, strict=True):
             if not math.isfinite(value):
                 self._stop(learner, max(learner.step - back, 0), value)

@@ -141,8 +141,12 @@ class Recorder(Callback):
     def _fetch(self, learner: Learner) -> None:
         if not self._pending:
             return
-        values = learner.processes.add(torch.stack([entry[2].double() for entry in self._pending])) / learner.processes.world
-        for (step, epoch, _, hyper, norm, seconds), loss in zip(self._pending, values.tolist(), strict=True):
+        losses, processes = [entry[2] for entry in self._pending], learner.processes
+        if len(losses) == processes.world == 1:
+            values = [losses[0].item()]  # several times as fast, and with small batches it counts
+        else:
+            values = (processes.add(torch.stack([loss.double() for loss in losses])) / processes.world).tolist()
+        for (step, epoch, _, hyper, norm, seconds), loss in zip(self._pending, values, strict=True):
             if not self._logged_elsewhere:
                 gradient = None if norm is None else Range.of(float(norm))
                 record = StepRecord(
