@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -272,8 +273,25 @@ def test_a_learning_rate_that_is_gone() -> None:
     )
 
 
+def test_a_few_steps_at_a_monstrous_rate_do_not_make_the_usual_one_small() -> None:
+    kicked, dull = [8.0] * 4 + [0.02] * (STEPS - 4), [2.3 - min(step, 20) * 0.02 for step in range(STEPS)]
+    assert "lr_schedule_collapsed" not in said(judged(losses=dull, lr=kicked))
+    assert said(judged(losses=dull, lr=kicked, rows=layers(update_ratio=1e-6)))[0] == "lr_schedule_collapsed"
+
+
 def test_a_cosine_that_ends_near_zero_is_fine() -> None:
     assert said(judged(lr=[0.05 * (1 + math.cos(math.pi * step / STEPS)) / 2 for step in range(STEPS)])) == []
+
+
+def test_new_samples_that_are_easier_tell_of_wrong_labels() -> None:
+    fits = [seen("fit", step, **{**FIT, "accuracy": 0.5, "wrong": 250, "second_choice": 0.28}) for step in (40, 60, 80)]
+    later = seen("fit", 250, **{**FIT, "accuracy": 0.8, "wrong": 100, "second_choice": 0.6})  # by heart
+    looks = [seen("validation", step, **{**VALIDATION, "accuracy": accuracy}) for step, accuracy in ((60, 0.72), (80, 0.7), (250, 0.64))]
+    assert found(judged(*fits, later, *looks), "label_noise").message == (
+        "About 31 % of the training images seem to carry a random label: where the network disagrees, the label is not even its second guess."
+    )
+    mixed = [dataclasses.replace(fit, numbers={**fit.numbers, "mixed": 90}) for fit in (*fits, later)]
+    assert said(judged(*mixed, *looks)) == []
 
 
 def test_random_labels_in_a_part_of_the_images() -> None:
@@ -319,8 +337,33 @@ def test_weight_decay_that_outweighs_the_images() -> None:
 def test_always_the_same_answer() -> None:
     looks = [seen("validation", step, **{**VALIDATION, "largest_answer": 1.0, "accuracy": 0.1}) for step in (150, 300)]
     assert found(judged(*looks, losses=flat()), "one_class").message == (
-        "The network gives the same answer for 100 % of the images, although only 11 % have that label."
+        "The network gives the same answer for 100 % of the samples, although only 11 % have that label."
     )
+
+
+def test_the_same_answer_because_the_loss_asks_for_it() -> None:
+    fits = [seen("fit", step, **{**FIT, "largest_answer": 0.97, "accuracy": 0.3}) for step in (30, 40, 200, 250)]
+    blind = seen("validation", 300, **{**VALIDATION, "accuracy": None, "largest_label": None})
+    verdict = judged(*fits, blind, *loss_inputs(weight_ratio=200.0))
+    finding = found(verdict, "one_class")
+    assert (finding.severity, finding.step) == ("warning", 30)
+    assert finding.message == (
+        "The network gives the same answer for 97 % of the samples, although only 11 % have that label: the loss counts one class 200 times as much "
+        "as another."
+    )
+    assert finding.fix.text == "Leave out the loss's weights of classes, or make them no more uneven than the labels are."
+    assert {entry.name: entry.why for entry in verdict.not_checked}["overfitting"] == (
+        "in validation no loss was computed and no answers were compared with labels by torch, so right and wrong answers to new samples are unknown"
+    )
+
+
+def test_a_rare_class_that_is_never_the_likelier_answer() -> None:
+    looks = [
+        seen("validation", step, **{**VALIDATION, "largest_answer": 1.0, "largest_label": 0.95, "accuracy": 0.95}) for step in (150, 300)
+    ]
+    rare = seen("labels", 250, **{**LABELS, "classes": 2, "entropy": 0.198, "batch_entropy": 0.19, "largest_share": 0.95})
+    assert said(judged(*looks, rare, losses=[0.69 - 0.6 * min(1, step / 200) for step in range(STEPS)])) == []
+    assert "one_class" in said(judged(*looks, rare, losses=[0.69 - 0.49 * min(1, step / 50) for step in range(STEPS)]))
 
 
 def test_batch_norm_over_too_few_values() -> None:
@@ -382,7 +425,8 @@ def test_a_fresh_head_on_a_trained_body_may_begin_far_off() -> None:
     body = seen("network", **{**NETWORK, "trainable": 3000, "frozen_fresh": 0.0})
     losses = [9.0, 8.0, *falling()[2:]]
     assert said(judged(body, losses=losses)) == []
-    assert said(judged(losses=losses)) == ["bad_initial_scale"]
+    assert said(judged(losses=losses)) == []  # a few steps undid it
+    assert said(judged(losses=[9.0 * 0.98**step for step in range(STEPS)])) == ["bad_initial_scale"]
 
 
 def test_many_images_are_a_fair_budget_too() -> None:

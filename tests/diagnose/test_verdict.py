@@ -11,9 +11,9 @@ from hand_made import CHANNEL, falling, flat, healthy_observations, judged, laye
 from convscope.diagnose import NAMES, RULES, diagnose, diagnose_log, verdict_to_json
 from convscope.diagnose.changes import MENU, check_change, rounded
 from convscope.diagnose.observations import BY_NAME, scheduled
-from convscope.diagnose.ranking import AGAIN, AT_START, EXPLAINS, ORDER
+from convscope.diagnose.ranking import AGAIN, AT_START, CALM, CRASHES, EXPLAINS, ORDER, ranked
 from convscope.errors import UnknownNameError
-from convscope.records import Observation
+from convscope.records import Evidence, Finding, Fix, Observation
 from convscope.runlog import RunLog
 
 RAW = seen("input", 0, "channel 0", **{**CHANNEL, "mean": 33.0, "std": 78.0})
@@ -22,7 +22,7 @@ RAW = seen("input", 0, "channel 0", **{**CHANNEL, "mean": 33.0, "std": 78.0})
 def test_the_catalogue_has_28_names_each_with_a_rule_a_place_and_consequences() -> None:
     assert len(NAMES) == len(set(NAMES)) == 28
     assert set(ORDER) == set(EXPLAINS)
-    assert {key.removesuffix(AT_START).removesuffix(AGAIN) for key in ORDER} == set(NAMES) <= set(ORDER)
+    assert {key.removesuffix(AT_START).removesuffix(AGAIN).removesuffix(CALM) for key in ORDER} == set(NAMES) <= set(ORDER)
     place = {name: at for at, name in enumerate(ORDER)}
     assert all(consequences <= set(ORDER) for consequences in EXPLAINS.values())
     assert place["input_not_normalised"] < place["bad_initial_scale"] < place["lr_too_high"] < place["dead_units"] < place["one_class"]
@@ -134,3 +134,15 @@ def test_rounded(value: float, expected: float) -> None:
 def test_observations_are_written_rarely_but_early() -> None:
     assert [step for step in range(45) if scheduled(step)] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 20, 30, 40]
     assert sum(scheduled(step) for step in range(1_000_000)) < 500
+
+
+def test_gradients_that_leap_out_of_a_calm_come_before_what_they_throw_over() -> None:
+    fix = Fix("-")
+    leaps = Finding("exploding_gradients", "problem", "", 65, "-", fix, (), "-")
+    crashes = Finding("activation_collapse_cycles", "problem", "", 69, "-", fix, (Evidence(CRASHES, 9),), "-")
+    assert [(f.name, f.cause) for f in ranked([leaps, crashes])] == [
+        ("exploding_gradients", None),
+        ("activation_collapse_cycles", "exploding_gradients"),
+    ]
+    early = dataclasses.replace(leaps, step=5)
+    assert [f.name for f in ranked([early, crashes])] == ["activation_collapse_cycles", "exploding_gradients"]

@@ -370,6 +370,65 @@ def test_validating_in_training_mode_is_counted_and_recalibration_is_not() -> No
     assert newest(seen, "modes").numbers["eval_in_train"] == 0
 
 
+def test_averages_over_dropout_are_told_from_a_forgotten_eval() -> None:
+    def again(passes: int) -> float:
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Dropout(0.5), nn.Linear(8, 4))
+
+        def validate() -> None:
+            with torch.no_grad():
+                for _ in range(passes):
+                    model(IMAGES[:32] + 5)
+
+        with observed(model) as seen:
+            loop(model, validate=validate)
+        numbers = newest(seen, "modes").numbers
+        assert numbers["eval_in_train"] == 4 * passes
+        return numbers["asked_again"] / numbers["eval_in_train"]
+
+    assert again(1) == 0.0
+    assert again(10) == 0.9
+
+
+def test_weights_of_classes_are_seen() -> None:
+    for weight, ratio in ((None, 1.0), (torch.tensor([8.0, 2.0, 1.0, 1.0]), 8.0)):
+        model = net()
+        with observed(model) as seen:
+            loop(model, steps=3, loss=nn.CrossEntropyLoss(weight=weight))
+        assert newest(seen, "loss_input").numbers["weight_ratio"] == ratio
+    model = net(classes=1)
+    with observed(model) as seen:
+        loss = nn.BCEWithLogitsLoss(pos_weight=torch.tensor(0.02))
+        loop(model, steps=3, loss=lambda scores, labels: loss(scores[:, 0], (labels > 1).float()))
+        assert newest(seen, "loss_input").numbers["weight_ratio"] == pytest.approx(50.0)
+    assert newest(seen, "fit").numbers["classes"] == 2
+
+
+def test_the_labels_of_a_step_are_those_of_all_its_passes() -> None:
+    model = net(classes=1)
+
+    def loss(scores: Tensor, _: Tensor) -> Tensor:
+        true = F.binary_cross_entropy_with_logits(scores, torch.ones_like(scores))
+        made_up = model(IMAGES[:16] - 5)
+        return true + F.binary_cross_entropy_with_logits(made_up, torch.zeros_like(made_up))
+
+    with observed(model) as seen:
+        loop(model, steps=12, loss=loss)
+    numbers = newest(seen, "labels").numbers
+    assert (numbers["batches"], numbers["batch_size"]) == (12, 32.0)
+    assert numbers["batch_entropy"] == pytest.approx(math.log(2))
+
+
+def test_labels_that_are_mixed_are_noticed() -> None:
+    def mixed(scores: Tensor, labels: Tensor) -> Tensor:
+        return 0.7 * F.cross_entropy(scores, labels) + 0.3 * F.cross_entropy(scores, labels.flip(0))
+
+    for loss, passes in ((mixed, 12), (nn.CrossEntropyLoss(), 0)):
+        model = net()
+        with observed(model) as seen:
+            loop(model, steps=12, loss=loss)
+        assert newest(seen, "fit").numbers["mixed"] == passes
+
+
 def test_labels_and_answers_of_training() -> None:
     model = net()
     with observed(model) as seen:

@@ -20,7 +20,7 @@ SETTINGS: dict[str, str] = {
     "clip_norm": "greatest norm of the gradient, above 0; a larger one is scaled down",
     "weight_decay": "share of each weight taken off per step and unit of learning rate, at least 0",
     "schedule": '"one_cycle": the learning rate rises for a quarter of the steps, then falls',
-    "class_weights": '"auto": rare classes count more in the loss',
+    "class_weights": '"auto": rare classes count more in the loss; "none": all count alike',
     "freeze_body": "False: every layer is trained",
 }
 HABITS: dict[str, str] = {

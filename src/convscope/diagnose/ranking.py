@@ -6,11 +6,14 @@ Receives findings of all rules, returns them ranked, with `cause` set on consequ
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from convscope.records import Finding
 
 AT_START = " from the start"  # what was found at step 0 cannot follow from what training did
 AGAIN = " again and again"  # a layer that crashes so often shows the fault itself, and tells more than the size of the steps behind it
+CALM = " out of a calm"  # gradients that leap after many quiet steps, and before any layer crashes, are what the crashes follow from
+QUIET_STEPS = 40
 OFTEN = 3  # crashes of one layer
 CRASHES = "most crashes of one layer"  # name of the evidence
 # Upstream first: what a run needs before the next thing can work.
@@ -35,6 +38,7 @@ ORDER = (
     "bad_initial_scale",
     "vanishing_signal from the start",
     "exploding_gradients from the start",
+    "exploding_gradients out of a calm",
     "activation_collapse_cycles again and again",
     "lr_too_high",
     "lr_too_low",
@@ -53,6 +57,7 @@ ORDER = (
 _BROKEN = frozenset(
     {
         "exploding_gradients",
+        "exploding_gradients out of a calm",
         "activation_collapse_cycles",
         "activation_collapse_cycles again and again",
         "dead_units",
@@ -90,6 +95,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "bad_initial_scale": _BROKEN | _FROM_START | {"lr_too_high", "lr_too_low"},
     "vanishing_signal from the start": frozenset({"saturated_units", "lr_too_high", "lr_too_low", "one_class", "labels_look_random"}),
     "exploding_gradients from the start": _BROKEN | {"lr_too_high"},
+    "exploding_gradients out of a calm": _BROKEN | {"lr_too_high"},
     "activation_collapse_cycles again and again": _BROKEN | {"lr_too_high"},
     "lr_too_high": _BROKEN,
     "lr_too_low": frozenset({"vanishing_signal", "one_class", "labels_look_random"}),
@@ -113,14 +119,16 @@ def ranked(findings: list[Finding]) -> tuple[Finding, ...]:
 
     A finding explains another only when it is at least as severe as a warning, or as severe as the other: a note does not excuse a problem.
     """
-    by_root = sorted(findings, key=_place)
+    others = [f.step for f in findings if f.name in ("activation_collapse_cycles", "lr_too_high", "dead_units")]
+    key = functools.partial(_key, first_of_others=min((step for step in others if step is not None), default=0))
+    by_root = sorted(findings, key=lambda finding: ORDER.index(key(finding)))
     cause: dict[str, str] = {}
     for finding in by_root:
         for other in by_root:
-            explains = _key(other) in EXPLAINS[_key(finding)] and SEVERITIES[finding.severity] >= min(1, SEVERITIES[other.severity])
+            explains = key(other) in EXPLAINS[key(finding)] and SEVERITIES[finding.severity] >= min(1, SEVERITIES[other.severity])
             if explains and other is not finding and finding.name not in cause and other.name not in cause:
                 cause[other.name] = finding.name
-    roots = sorted((f for f in findings if f.name not in cause), key=lambda f: (-_weight(f, by_root, cause), _place(f)))
+    roots = sorted((f for f in findings if f.name not in cause), key=lambda f: (-_weight(f, by_root, cause), by_root.index(f)))
     ordered: list[Finding] = []
     for root in roots:
         ordered.append(root)
@@ -128,17 +136,15 @@ def ranked(findings: list[Finding]) -> tuple[Finding, ...]:
     return tuple(ordered)
 
 
-def _key(finding: Finding) -> str:
+def _key(finding: Finding, first_of_others: int) -> str:
     """The name under which ORDER and EXPLAINS hold a finding."""
+    if finding.name == "exploding_gradients" and finding.step is not None and QUIET_STEPS <= finding.step < first_of_others:
+        return finding.name + CALM
     at_start = finding.name + AT_START
     if finding.step == 0 and at_start in _FROM_START:
         return at_start
     crashes = next((item.value for item in finding.evidence if item.name == CRASHES), 0)
     return finding.name + AGAIN if isinstance(crashes, int) and crashes >= OFTEN else finding.name
-
-
-def _place(finding: Finding) -> int:
-    return ORDER.index(_key(finding))
 
 
 def _weight(root: Finding, findings: list[Finding], cause: dict[str, str]) -> int:

@@ -97,7 +97,7 @@ def _of_network(view: RunView, prefix: str) -> RunView:
         kind: tuple(dataclasses.replace(o, subject="") if o.subject == prefix[:-1] else o for o in seen)
         for kind, seen in observations.items()
     }
-    return RunView(view.steps, layers, {kind: seen for kind, seen in observations.items() if seen}, view.scale)
+    return RunView(view.steps, layers, {kind: seen for kind, seen in observations.items() if seen}, view.scale, alone=False)
 
 
 def _ask(view: RunView, ignored: tuple[str, ...], *, alone: bool, early: bool) -> tuple[list[Finding], dict[str, str]]:

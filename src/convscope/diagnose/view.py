@@ -52,6 +52,8 @@ ENOUGH_IMAGES = 256  # an accuracy over so many is known to +-0.03 (one standard
 LOSS_UNIT = 3.0  # a loss that differs by more from plain cross-entropy is summed or scaled; less may be label smoothing or class weights
 LEAST_DROP = 0.005  # of the loss: less than this from one third of the run to the next is standing still
 SHORT_EPOCH = 60  # steps of an epoch that is long enough to judge by
+TWO_EPOCHS = 2.0  # times each training sample was seen
+ENOUGH_BITS = 20  # of information in a sample: fewer, and equal samples occur by nature
 START_STEPS = 3  # losses whose median is "the start": a single first batch may be unlucky
 
 
@@ -95,6 +97,7 @@ class RunView:
         observations: by kind, in order.
         scale: factor on every threshold; 1 except when their robustness is measured.
         broke: whether these are the records up to a loss that is not finite.
+        alone: whether this is the only network that is trained.
     """
 
     steps: tuple[StepRecord, ...]
@@ -102,6 +105,7 @@ class RunView:
     observations: Mapping[str, tuple[Observation, ...]]
     scale: float = 1.0
     broke: bool = False
+    alone: bool = True
 
     @classmethod
     def of(
@@ -157,6 +161,14 @@ class RunView:
         return number(labels, "batches", 0) * number(labels, "batch_size", 0) if labels is not None else 0.0
 
     @cached_property
+    def epochs(self) -> float:
+        """How often each different training sample was seen; 0 when samples were not told apart, or equal ones occur by nature."""
+        identity = self.last("identity")
+        if identity is None or not number(identity, "bits", 0) >= ENOUGH_BITS or number(identity, "duplicates", 0) > 0:
+            return 0.0
+        return number(identity, "epochs", 0)
+
+    @cached_property
     def training_accuracy(self) -> float:
         """Share of the newest few hundred training images that were answered rightly before their step; NaN when unknown."""
         samples = right = 0.0
@@ -197,7 +209,8 @@ class RunView:
             return self
         layers = {name: kept for name, records in self.layers.items() if (kept := tuple(r for r in records if r.last_step < end))}
         observations = {kind: seen for kind, found in self.observations.items() if (seen := tuple(o for o in found if o.step <= end))}
-        return RunView(tuple(s for s in self.steps if s.last_step < end), layers, observations, self.scale, broke=True)
+        steps = tuple(s for s in self.steps if s.last_step < end)
+        return RunView(steps, layers, observations, self.scale, broke=True, alone=self.alone)
 
     @cached_property
     def classes(self) -> int | None:
@@ -247,7 +260,9 @@ class RunView:
         if not fair and not self.warming_up:  # an epoch is a fair budget too, when it has steps enough to average
             validated = len(self.seen("validation")) >= 2
             fair = (self.step_count >= SHORT_EPOCH and self.steps[-1].epoch >= 1) or (self.step_count >= 2 * SHORT_EPOCH and validated)
-        if not fair and not self.warming_up:  # so are many images
+        if not fair and not self.warming_up:  # so is the second time that every sample is seen
+            fair = self.step_count >= SHORT_EPOCH and self.epochs >= TWO_EPOCHS
+        if not fair and not self.warming_up:  # so are many samples
             fair = self.step_count >= SHORT_EPOCH and self.images_seen >= MANY_IMAGES
         hopeless = self.guessing is not None and now > HOPELESS * guessing
         blown_up = hopeless or max(losses) > self.limit(BLOWN_UP) * max(losses[0], guessing)  # and on its way back, which is no learning

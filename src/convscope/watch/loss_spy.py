@@ -34,12 +34,13 @@ PASSED_OVER = f"{__file__} (like importlib/_bootstrap)"
 
 @dataclass(frozen=True, slots=True)
 class LossCall:
-    """One call of a loss function: its name, input, target and result."""
+    """One call of a loss function: its name, input, target, result and the weights of the classes, if it has any."""
 
     name: str
     input: Tensor
     target: Tensor
     result: Tensor
+    weight: Tensor | None = None
 
 
 Listener = Callable[[LossCall], None]
@@ -83,6 +84,13 @@ def keep_wrapped() -> None:
     LossSpy(lambda _: None).__enter__()
 
 
+def _weight(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """How much each class counts."""
+    by_class = name in ("cross_entropy", "nll_loss")
+    weight = args[2] if by_class and len(args) > 2 else kwargs.get("weight" if by_class else "pos_weight")
+    return weight if isinstance(weight, Tensor) else None
+
+
 def _wrapped(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def loss(*args: Any, **kwargs: Any) -> Any:
@@ -91,7 +99,7 @@ def _wrapped(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
             values = args[0] if args else kwargs.get("input")
             target = args[1] if len(args) > 1 else kwargs.get("target")
             if isinstance(values, Tensor) and isinstance(target, Tensor) and isinstance(result, Tensor):
-                call = LossCall(name, values, target, result)
+                call = LossCall(name, values, target, result, _weight(name, args, kwargs))
                 for listener in tuple(_listeners):
                     listener(call)
         return result

@@ -13,10 +13,11 @@ import numpy
 from numpy.typing import NDArray
 
 from convscope.watch.deferred import Codes
-from convscope.watch.identity import Identity
+from convscope.watch.identity import MOST_KNOWN, Identity
 
 Counts = NDArray[numpy.int64]
 WHOLLY_KNOWN = 0.95  # of a batch: it was trained on
+MOST_ASKED = 64  # of a batch, that are remembered
 
 
 @dataclass(slots=True)
@@ -71,12 +72,22 @@ class Evaluation:
         trained: batches that were.
         leaked: samples trained on in batches that are known in part, seen when all training samples were known.
         found: kept hashes of samples that were trained on.
+        asked: some hashes of samples that were evaluated in training mode.
     """
 
     new: Part = field(default_factory=Part)
     trained: Part = field(default_factory=Part)
     leaked: float = 0.0
     found: set[int] = field(default_factory=set)
+    asked: set[int] = field(default_factory=set)
+
+    def asked_again(self, hashes: Codes) -> bool:
+        """Whether these samples were all evaluated before in this very evaluation: answers are averaged over several passes, as Monte Carlo dropout does."""
+        some = set(hashes[:MOST_ASKED].tolist())
+        again = some <= self.asked
+        if len(self.asked) < MOST_KNOWN:
+            self.asked |= some
+        return again
 
     def add(self, hashes: Codes, identity: Identity) -> float:
         """Add one batch; the share of its samples that was trained on."""

@@ -37,6 +37,7 @@ REARRANGING = frozenset(
     }
 )
 HUGE = 1e9  # distances beyond it say nothing more
+YES_OR_NO = {"binary_cross_entropy_with_logits": 0.0, "binary_cross_entropy": 0.5}  # value above which one output means yes
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,16 @@ class Answers:
 
 def answers(call: LossCall) -> Answers | None:
     """The answers, when input and target are those of a classification; else None."""
-    scores, target = _rows(call.input), call.target.detach()[:MOST_ROWS]
-    if scores is None:
+    two_sided = call.name in YES_OR_NO
+    scores = _rows(call.input[:, None] if two_sided and call.input.ndim == 1 else call.input)
+    if scores is None or call.target.ndim == 0:
         return None
+    target = call.target.detach()[:MOST_ROWS]
     if not target.is_floating_point() and target.ndim == 1 and scores.shape[1] > 1:
         labels, classes = target.long(), scores.shape[1]
-    elif call.name == "binary_cross_entropy_with_logits" and scores.shape[1] == 1 and target.numel() == scores.shape[0]:
-        scores, labels, classes = torch.cat([torch.zeros_like(scores), scores], 1), (target.reshape(-1) > 0.5).long(), 2
+    elif two_sided and scores.shape[1] == 1 and target.numel() == scores.shape[0]:
+        scores = torch.cat([torch.zeros_like(scores), scores - YES_OR_NO[call.name]], 1)
+        labels, classes = (target.reshape(-1) > 0.5).long(), 2
     elif target.shape == scores.shape and scores.shape[1] > 1 and call.name != "cross_entropy":
         labels, classes = target.argmax(1), scores.shape[1]
     else:
@@ -185,6 +189,7 @@ def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Call
                 else zero + HUGE,
                 call.result.detach().float().mean(),
                 _plain_loss(call, rows, target) if values.ndim == 2 else zero + HUGE,
+                _weight_ratio(call.weight) if call.weight is not None else zero + 1,
             ]
         ).nan_to_num(nan=HUGE, posinf=HUGE, neginf=-HUGE)
     facts: dict[str, float | int | str | bool | None] = {
@@ -198,7 +203,7 @@ def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Call
     name, index = call.name, not target.is_floating_point()  # the closure keeps no tensor alive
 
     def receive(numbers: Numbers) -> None:
-        low, high, row, column, log_row, log_column, zeros, aim_low, aim_high, whole, aim_row, loss, plain = numbers
+        low, high, row, column, log_row, log_column, zeros, aim_low, aim_high, whole, aim_row, loss, plain, weights = numbers
         kind = "index" if index else "probability" if aim_row < 1e-3 and aim_low >= 0 else "whole" if whole else "real"
         emit(
             Observation(
@@ -219,11 +224,20 @@ def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Call
                     "target_highest": aim_high,
                     "loss": loss,
                     "plain_loss": plain if abs(plain) < HUGE else None,
+                    "weight_ratio": weights,
                 },
             )
         )
 
     deferred.add(figures, receive)
+
+
+def _weight_ratio(weight: Tensor) -> Tensor:
+    """The greatest weight of a class over the least; a single one weighs one answer against another that counts once."""
+    weight = weight.detach().float().reshape(-1)
+    if len(weight) == 1:
+        return torch.maximum(weight, 1 / weight)[0]
+    return weight.amax() / weight.amin()
 
 
 def _plain_loss(call: LossCall, rows: Tensor, target: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from convscope.records import Observation
 from convscope.watch.comparison_spy import ComparisonSpy
 from convscope.watch.deferred import Codes, Deferred, Numbers
 from convscope.watch.graph_facts import BATCH_NORMS, DROPOUTS, NORMS, first_tensor, tensors_of
+from convscope.watch.identity import THEN_EVERY as SAMPLES_THEN_EVERY
 from convscope.watch.identity import Identity, hashes_of_inputs
 from convscope.watch.loss_spy import LossCall
 from convscope.watch.observe_evaluation import Counts, Evaluation, Tally, entropy, sum_of_counts
@@ -32,6 +33,7 @@ MOST_PASSES = 4096  # of one evaluation, whose answers are remembered until they
 INPUT_STEPS = (0, 1, 2, 20)  # steps at which the images' scale is measured
 MOST_IMAGES, MOST_CHANNELS = 64, 4  # for the images' scale
 MOST_VALUES = 4096  # of a batch, among which different ones are counted
+REAL_BITS = 23  # of a float32 value that is hardly ever met twice
 EVERY_PASS_UNTIL, THEN_EVERY = 64, 4  # training passes whose answers are counted
 
 
@@ -44,6 +46,7 @@ class Pass:
     norms_training: bool
     exempt: bool
     hashes: Tensor | None
+    every: int = 1  # training passes for which these hashes stand
     backward: bool = False
     answers: list[Answers] = field(default_factory=list)
     counts: bool = False  # as an evaluation
@@ -61,6 +64,7 @@ class _Modes:
     phases: int = 0
     eval_since: int = 0
     norm_in_train: bool = False
+    asked_again: int = 0
 
 
 class PassWatch:
@@ -88,7 +92,9 @@ class PassWatch:
         self._cross_entropy = False  # whether that is the loss of training
         self._label_batches: list[tuple[float, float]] = []
         self._labels: Counts = numpy.zeros(0, dtype=numpy.int64)
-        self._label_count = [0, 0.0, 0.0]  # batches, sum of their entropies, sum of their sizes
+        self._label_count = [0, 0.0, 0.0]  # steps, sum of their entropies, sum of their sizes
+        self._mixed = 0  # training passes whose answers were compared with several labels each
+        self._step_labels: tuple[int, Counts] = (-1, numpy.zeros(0, dtype=numpy.int64))
         self.identity = Identity()
         self._normalised_inside = _begins_with_norm(model)
         self._images: Tensor | None = None  # of the running pass, until its loss is known
@@ -105,10 +111,11 @@ class PassWatch:
         """A pass begins."""
         self._images = images = first_tensor(inputs)
         self._output = None
-        hashes = hashes_of_inputs(inputs)
+        every = SAMPLES_THEN_EVERY if self.identity.settled and torch.is_grad_enabled() and self._model.training else 1
+        hashes = hashes_of_inputs(inputs) if self.train_passes % every == 0 else None
         norms = any(m.training for m in self._norms)
         exempt = not torch.is_grad_enabled() and any(m.momentum is None for m in self._norms)  # averaging anew, as swa_utils.update_bn does
-        self._now = Pass(step, self._model.training, norms, exempt, hashes)
+        self._now = Pass(step, self._model.training, norms, exempt, hashes, every)
         if torch.is_grad_enabled() and self._model.training:
             self._stop_listening()
         if torch.is_grad_enabled():
@@ -143,6 +150,7 @@ class PassWatch:
         """A loss was computed on the output of the current pass."""
         current, images, self._images = self._now, self._images, None
         if current is None or current.answers:
+            self._mixed += current is not None and _mixes(current, call)
             return
         if images is not None and torch.is_grad_enabled() and (scheduled(current.step) or not _surely_finite(call.result)):
             self._check_finite(images, current.step)
@@ -229,9 +237,9 @@ class PassWatch:
         else:
             modes.streak = 0
         if one.hashes is not None:
-            self._deferred.add_codes(one.hashes, self.identity.trained)
+            self._deferred.add_codes(one.hashes, functools.partial(self.identity.trained, every=one.every))
         for answered in one.answers:
-            self._deferred.add_codes(answered.codes, functools.partial(self._count_training, answered.classes))
+            self._deferred.add_codes(answered.codes, functools.partial(self._count_training, one.step, answered.classes))
 
     def _evaluated(self, one: Pass) -> None:
         if one.step == 0 and not self._modes.train_passes:
@@ -245,7 +253,7 @@ class PassWatch:
         def receive(found: Codes) -> None:
             one.share_known = self._evaluation.add(found, self.identity)
             if mistaken and one.share_known < 0.5:
-                self._note_eval_in_train(one.step, one.norms_training)
+                self._note_eval_in_train(one.step, one.norms_training, again=self._evaluation.asked_again(found))
 
         if one.hashes is not None:
             self._deferred.add_codes(one.hashes, receive)
@@ -253,14 +261,22 @@ class PassWatch:
         for answered in one.answers:
             self._count_evaluation(one, answered)
 
-    def _note_eval_in_train(self, step: int, norms: bool) -> None:
+    def _note_eval_in_train(self, step: int, norms: bool, *, again: bool) -> None:
         modes = self._modes
+        modes.asked_again += again
         modes.eval_since = modes.eval_since if modes.eval_in_train else step
         modes.eval_in_train += 1
         modes.norm_in_train = norms
 
-    def _count_training(self, classes: int, codes: Codes) -> None:
+    def _count_training(self, step: int, classes: int, codes: Codes) -> None:
         labels = self._fit.add(codes, classes)
+        if self._step_labels[0] != step:  # a step may be made of several passes, such as true and made-up samples
+            self._count_labels(step)
+        self._step_labels = (step, sum_of_counts(self._step_labels[1], labels))
+
+    def _count_labels(self, step: int) -> None:
+        """The labels of one step are complete."""
+        labels, self._step_labels = self._step_labels[1], (step, numpy.zeros(0, dtype=numpy.int64))
         if labels.any():
             self._labels = sum_of_counts(self._labels, labels)
             self._label_count[0] += 1
@@ -289,6 +305,7 @@ class PassWatch:
     def write(self, step: int) -> None:
         """Emit the running counts (the deferred results have been read)."""
         self._write_modes(step)
+        self._count_labels(-1)
         if self._label_count[0]:
             batches, entropies, sizes = self._label_count
             largest = int(self._labels.max()) / int(self._labels.sum())
@@ -301,7 +318,7 @@ class PassWatch:
             second = fit.second / wrong if wrong else None
             figures = {"samples": fit.images, "accuracy": fit.right / fit.images, "wrong": wrong, "second_choice": second}
             largest = int(fit.said.max()) / fit.images
-            self._emit(Observation(step, "fit", "", {**figures, "largest_answer": largest, "classes": len(fit.said)}))
+            self._emit(Observation(step, "fit", "", {**figures, "largest_answer": largest, "classes": len(fit.said), "mixed": self._mixed}))
         if self.identity.train_images:
             self._emit(Observation(step, "identity", "", self.identity.numbers()))
 
@@ -318,6 +335,7 @@ class PassWatch:
             "evaluations": m.phases,
             "eval_in_train": m.eval_in_train,
             "eval_in_train_since": m.eval_since,
+            "asked_again": m.asked_again,
         }
         self._emit(Observation(step, "modes", "", {**numbers, **evaluation, "batch_norm_in_train": m.norm_in_train}))
 
@@ -340,9 +358,11 @@ class PassWatch:
         if values is None or next(tensors, None) is not None or values.ndim < 2 or not values.numel():
             return
         some, size = values.detach()[:MOST_IMAGES].reshape(-1)[:MOST_VALUES], values.numel() // len(values)
+        looked_at = len(some)
 
         def receive(numbers: Numbers) -> None:
-            self.identity.bits = size * math.log2(max(2.0, 1 + numbers[0]))
+            levels = 1 + numbers[0]
+            self.identity.bits = size * (REAL_BITS if levels > looked_at / 2 else math.log2(max(2.0, levels)))
 
         with torch.no_grad():  # sorted neighbours that differ; torch.unique would have to know its result's size
             self._deferred.add((some.sort().values.diff() != 0).sum(), receive)
@@ -364,6 +384,14 @@ class PassWatch:
                 self._emit(Observation(step, "input", f"channel {channel}", {**seen}))
 
         self._deferred.add(figures, receive)
+
+
+def _mixes(one: Pass, call: LossCall) -> bool:
+    """Whether the same answers are compared with other labels once more, as for images that were mixed."""
+    known = one.answers[0].codes[1:].reshape(3, -1)
+    labels = call.target.detach()[: known.shape[1]]
+    same_kind = call.input.requires_grad and not labels.is_floating_point() and labels.shape == known[1].shape
+    return same_kind and call.input.ndim == 2 and call.input.shape[1] == one.answers[0].classes
 
 
 def _surely_finite(loss: Tensor) -> bool:

@@ -38,6 +38,7 @@ class _Carry:
     carried: int = 0
     streak: int = 0
     since: int = 0
+    began: int | None = None  # the step of the first old gradient
 
     def receive(self, step: int, old_gradient: bool) -> None:
         self.checked += 1
@@ -45,6 +46,7 @@ class _Carry:
             self.streak = 0
             return
         self.carried += 1
+        self.began = step if self.began is None else self.began
         self.since = self.since if self.streak else step
         self.streak += 1
 
@@ -111,7 +113,13 @@ class WeightWatch:
         """Emit the running counts (the deferred results have been read)."""
         for carry in self._carries.values():
             if carry.checked:
-                numbers = {"checked": carry.checked, "carried": carry.carried, "streak": carry.streak, "since": carry.since}
+                numbers = {
+                    "checked": carry.checked,
+                    "carried": carry.carried,
+                    "streak": carry.streak,
+                    "since": carry.since,
+                    "began": carry.began,
+                }
                 self._emit(Observation(step, "gradient_carry", carry.name, {**numbers}))
         if self._checked or self._ungraded:
             streaks = {"checked": self._checked, "still": self._still, "ungraded": self._ungraded}

@@ -11,7 +11,7 @@ import math
 from convscope.diagnose.rule import Rule, ev, loss_evidence, percent
 from convscope.diagnose.rules.layers import rate_instead
 from convscope.diagnose.view import RunView, Threshold, number
-from convscope.records import Evidence, Finding, Fix, Severity
+from convscope.records import Finding, Fix, Observation, Severity
 
 CARRIED = Threshold(3, "steps in a row", "diagnoses.md, row 2: one stale gradient can be a restart, three are a missing zero_grad")
 OFTEN = Threshold(8, "steps", "chosen: gradients that are cleared now and then, but not each time")
@@ -26,6 +26,7 @@ LEARNED_WELL = Threshold(
 PERFECT = Threshold(0.05, "of the loss of guessing", "chosen: nothing worth having is left to learn", share=True)
 A_PART = Threshold(0.01, "of the weights", "chosen: the first convolutions of a small network are no more than that", share=True)
 WRONG_PASSES = Threshold(20, "passes", "chosen: more than a few probing passes; the catalogue's 'an epoch-long pattern'")
+AVERAGED = 0.4  # of the passes in training mode ask again what was asked before
 WRONG_SHARE = Threshold(0.5, "of the passes", "chosen: most of them", share=True)
 NEVER_STEPPED = Threshold(50, "backward passes", "chosen: more than gradient accumulation needs before its first step")
 
@@ -316,15 +317,13 @@ def wrong_mode(view: RunView) -> Finding | None:
         )
     evaluated, as_train = number(modes, "eval_passes", 0), number(modes, "eval_in_train", 0)
     phases = number(modes, "evaluations", 0)  # a pass without gradients in every step is part of the training (of a generator, a teacher)
-    if as_train >= 3 and as_train > view.limit(WRONG_SHARE) * evaluated and phases * 4 <= max(trained, 4):
-        return _evaluated_in_training_mode(modes, int(as_train), int(evaluated), (ev("evaluation passes in training mode", int(as_train)),))
+    on_purpose = not view.alone or number(modes, "asked_again", 0) > AVERAGED * as_train  # a generator's samples, averages over dropout
+    if as_train >= 3 and as_train > view.limit(WRONG_SHARE) * evaluated and phases * 4 <= max(trained, 4) and not on_purpose:
+        return _evaluated_in_training_mode(modes, int(as_train), int(evaluated))
     return None
 
 
-def _evaluated_in_training_mode(modes: object, as_train: int, evaluated: int, evidence: tuple[Evidence, ...]) -> Finding:
-    from convscope.records import Observation
-
-    assert isinstance(modes, Observation)
+def _evaluated_in_training_mode(modes: Observation, as_train: int, evaluated: int) -> Finding:
     since = int(number(modes, "eval_in_train_since", 0))
     leaks = modes.numbers.get("batch_norm_in_train") is True
     what = (
@@ -334,12 +333,12 @@ def _evaluated_in_training_mode(modes: object, as_train: int, evaluated: int, ev
     )
     return Finding(
         "wrong_mode",
-        "warning",
+        "problem" if leaks and as_train == evaluated else "warning",
         "",
         since,
         f"Validation runs in training mode ({as_train} of {evaluated} passes), so {what}.",
         Fix("Call model.eval() before validation and model.train() after it."),
-        (*evidence, ev("evaluation passes", evaluated)),
+        (ev("evaluation passes in training mode", as_train), ev("evaluation passes", evaluated)),
         "exact: the training flag in passes without a backward pass on images that are not trained on (pytorch issue 4741)",
     )
 

@@ -5,6 +5,7 @@ Receives a RunView, returns one Finding or None per rule.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 
@@ -18,12 +19,18 @@ STEEP_RISE = Threshold(1.5, "times its minimum", "chosen: well beyond what a con
 EVALUATIONS = Threshold(3, "evaluations", "diagnoses.md, row 24")
 ACCURACY_GAP = Threshold(0.1, "of the images", "chosen: a tenth of the images right only when learned by heart")
 BY_HEART = 0.95  # of the training images right
+DECOUPLED_DECAY = 0.01  # PyTorch's default for AdamW
+ADDED_DECAY = 5e-4  # of SGD for image classifiers (Simonyan and Zisserman 2015); 1e-4 in He et al. 2016
 HEAVY_DROPOUT = Threshold(0.8, "of the activations", "diagnoses.md, row 24", share=True)
 DECAY_SHARE = Threshold(1.0, "times the gradient", "diagnoses.md, row 24: the decay pulls harder than the images")
+FEW_OF_A_CLASS = Threshold(50, "images", "chosen: a small network learns no class from so few, whatever they count in the loss")
 LOPSIDED = Threshold(0.8, "of the training labels", "chosen: beyond it a class with fair competition would be rare", share=True)
 ONLY_ANSWER = 0.999  # of the answers: no other class is ever answered
 RARE_LABELS = 0.99  # of the labels: beyond it, hardly any image of another class is there to be answered
 ANSWER_GAP = 0.1  # of the images: how far the share of the answers lies above that of the labels
+FEWEST_ANSWERS = 50  # in a window of training
+LARGE_WEIGHTS = Threshold(3, "times", "chosen: less hardly changes which class is answered")
+LEARNED = 0.9  # of the loss of guessing: below it something was learned
 USELESS = 0.02  # of the images: better than one constant answer by no more than chance
 MOST_ANSWERS = Threshold(0.8, "of the answers", "chosen: with an accuracy that one constant answer would reach", share=True)
 ONE_ANSWER = Threshold(0.95, "of the answers", "diagnoses.md, row 24", share=True)
@@ -57,10 +64,7 @@ def overfitting(view: RunView) -> Finding | None:
         evaluations[best].step,
         f"Since step {evaluations[best].step} the network learns the training images by heart: {percent(trained)} of them are right, of "
         f"new images {percent(validated)}{', and the loss on new images rises' if rises else ''}.",
-        Fix(
-            "Use more images or augmentation (random flips and crops), or stop at the best evaluation.",
-            {"augment": True, "weight_decay": 0.01},
-        ),
+        _against_learning_by_heart(view),
         (
             ev("lowest validation loss", losses[best]),
             ev("validation loss now", losses[-1]),
@@ -68,6 +72,20 @@ def overfitting(view: RunView) -> Finding | None:
             ev("right on validation images", percent(validated)),
         ),
         "SageMaker Overfit; gradsnitch",
+    )
+
+
+def _against_learning_by_heart(view: RunView) -> Fix:
+    """Augmentation, where there are images enough: of a few dozen it made as many runs worse as better."""
+    images = _training_images(view) / (view.classes or 1)
+    if images < view.limit(FEW_OF_A_CLASS):
+        return Fix(
+            f"Collect more images: there are about {max(1, round(images))} of each class to learn from. Until then stop at the best evaluation, and try "
+            "augmentation (random flips and crops)."
+        )
+    return Fix(
+        "Use more images or augmentation (random flips and crops), or stop at the best evaluation.",
+        {"augment": True, **({"weight_decay": DECOUPLED_DECAY} if _decoupled(view) else {})},
     )
 
 
@@ -89,7 +107,7 @@ def over_regularised(view: RunView) -> Finding | None:
             "TheDeepChecker; diagnoses.md, row 24",
         )
     decay = number(optimizer, "weight_decay", 0.0) if optimizer is not None else 0.0
-    pull = _decay_pull(view, decay, decoupled=optimizer is not None and optimizer.numbers.get("decoupled") is True)
+    pull = _decay_pull(view, decay, decoupled=_decoupled(view))
     shrunk = _shrinking(view)
     if decay <= 0 or pull < view.limit(DECAY_SHARE) or shrunk > 0.7:
         return None
@@ -100,7 +118,7 @@ def over_regularised(view: RunView) -> Finding | None:
         0,
         f"Weight decay ({short(decay)}) pulls the weights towards zero harder than the images pull them anywhere: they have shrunk to "
         f"{percent(shrunk)} of their size.",
-        Fix("Lower the weight decay to 0.01 or less.", {"weight_decay": rounded_decay(decay)}),
+        Fix(f"Lower the weight decay to {short(_usual_decay(view))} or less.", {"weight_decay": min(_usual_decay(view), decay / 100)}),
         (
             ev("weight decay", decay),
             ev("pull of the decay over that of the images", pull),
@@ -111,9 +129,14 @@ def over_regularised(view: RunView) -> Finding | None:
     )
 
 
-def rounded_decay(decay: float) -> float:
-    """A usual weight decay below the present one."""
-    return 0.01 if decay > 0.1 else decay / 100
+def _decoupled(view: RunView) -> bool:
+    """Whether the optimiser takes the decay off the weights directly (AdamW) instead of adding it to the gradient."""
+    optimizer = view.last("optimizer")
+    return optimizer is not None and optimizer.numbers.get("decoupled") is True
+
+
+def _usual_decay(view: RunView) -> float:
+    return DECOUPLED_DECAY if _decoupled(view) else ADDED_DECAY
 
 
 def _decay_pull(view: RunView, decay: float, *, decoupled: bool) -> float:
@@ -165,7 +188,7 @@ def _drowned(view: RunView) -> Finding | None:
         f"{percent(share)} of the training images belong to one class, so the network gives that answer for {percent(answers)} of new "
         "images, "
         f"of which only {percent(truth)} are of one class.",
-        Fix("Make rare classes count more in the loss (class weights), or show them more often.", {"class_weights": "auto"}),
+        _for_rare_classes(view),
         (
             ev("most frequent training label", percent(share)),
             ev("most frequent answer", percent(answers)),
@@ -175,39 +198,88 @@ def _drowned(view: RunView) -> Finding | None:
     )
 
 
-def _one_answer(look: Observation) -> Threshold:
-    """The share of equal answers that counts; fewer are enough where they are right no more often than one constant answer would be."""
-    useless = number(look, "accuracy") < number(look, "largest_label") + USELESS
-    return MOST_ANSWERS if useless else ONE_ANSWER
+def _for_rare_classes(view: RunView) -> Fix:
+    """Class weights, where there is enough to be weighted: nothing makes up for images that are not there."""
+    images = _images_of_a_rare_class(view)
+    if images < view.limit(FEW_OF_A_CLASS):
+        return Fix(
+            f"Collect more images of the rare classes: there are about {max(1, round(images))} of each, and letting them count more in the loss cannot "
+            "make up for so few."
+        )
+    return Fix("Make rare classes count more in the loss (class weights), or show them more often.", {"class_weights": "auto"})
+
+
+def _images_of_a_rare_class(view: RunView) -> float:
+    """About how many different training images each class but the most frequent has; infinite when unknown."""
+    labels = view.last("labels")
+    if labels is None or not view.classes or view.classes < 2:
+        return math.inf
+    return _training_images(view) * (1 - number(labels, "largest_share")) / (view.classes - 1)
+
+
+def _training_images(view: RunView) -> float:
+    """About how many different training images there are; infinite when unknown."""
+    identity = view.last("identity")
+    times = number(identity, "epochs") if identity is not None else math.nan
+    times = times if times >= 1 else len(view.seen("validation"))
+    return view.images_seen / times if view.images_seen and times else math.inf
 
 
 def _same_answer(view: RunView) -> Finding | None:
-    """Two looks in a row at which nearly all answers were the same."""
-    outcome = view.outcome
-    looks: list[Observation] = [o for o in view.seen("validation") if math.isfinite(number(o, "largest_label"))][-2:]
-    labels = view.last("labels")
+    """Two looks in a row at which nearly all answers were the same; of validation, or of training where there is no validation to look at."""
+    outcome, labels = view.outcome, view.last("labels")
+    in_training = number(labels, "largest_share") if labels is not None else math.nan
+    looks: list[Observation] = [o for o in view.seen("validation") if math.isfinite(number(o, "largest_label"))]
     if len(looks) < 2:
-        looks = [o for o in view.seen("fit") if number(o, "samples", 0) >= 50][-2:]
-    if len(looks) < 2 or any(number(o, "largest_answer", 0) < view.limit(_one_answer(o)) for o in looks):
+        looks = [o for o in view.seen("fit") if number(o, "samples", 0) >= FEWEST_ANSWERS]
+    lasting = list(itertools.takewhile(lambda o: _one_sided(view, o, in_training), reversed(looks)))
+    if len(lasting) < 2:
         return None
-    truth = number(looks[-1], "largest_label", number(labels, "largest_share") if labels is not None else math.nan)
-    answers = min(number(o, "largest_answer") for o in looks)
-    gone = answers > ONLY_ANSWER and truth < RARE_LABELS
+    truth, answers = number(lasting[0], "largest_label", in_training), min(number(o, "largest_answer") for o in lasting[:2])
+    gone = answers > ONLY_ANSWER and truth < RARE_LABELS and not _tells_apart(view)
     if not (truth < answers - ANSWER_GAP or gone):
         return None
-    uneven = truth > 2 / max(2, view.classes or 2)
+    message = f"The network gives the same answer for {percent(answers)} of the samples, although only {percent(truth)} have that label"
+    weights = _class_weights(view)
+    fix = Fix("Look at the other findings first; if there is none, train with a tenth of the learning rate.")
+    if weights > view.limit(LARGE_WEIGHTS) and truth < LOPSIDED.value:
+        message += f": the loss counts one class {short(weights)} times as much as another"
+        fix = Fix("Leave out the loss's weights of classes, or make them no more uneven than the labels are.", {"class_weights": "none"})
+    elif truth > 2 / max(2, view.classes or 2):
+        fix = _for_rare_classes(view)
     return Finding(
         "one_class",
         "problem" if outcome.bad or answers > 0.99 else "warning",
         "",
-        looks[0].step,
-        f"The network gives the same answer for {percent(answers)} of the images, although only {percent(truth)} have that label.",
-        Fix("Make rare classes count more in the loss (class weights), or show them more often.", {"class_weights": "auto"})
-        if uneven
-        else Fix("Look at the other findings first; if there is none, train with a tenth of the learning rate.", None),
-        (ev("most frequent answer", percent(answers)), ev("most frequent label", percent(truth)), *loss_evidence(outcome)),
+        lasting[-1].step,
+        f"{message}.",
+        fix,
+        (
+            ev("most frequent answer", percent(answers)),
+            ev("most frequent label", percent(truth)),
+            ev("greatest weight of a class over the least", weights),
+            *loss_evidence(outcome),
+        ),
         "diagnoses.md, row 24",
     )
+
+
+def _one_sided(view: RunView, look: Observation, in_training: float) -> bool:
+    """Whether nearly all answers are the same; fewer are enough where they are no better than one constant answer, or the loss asks for them."""
+    useless = number(look, "accuracy") < number(look, "largest_label", in_training) + USELESS
+    weighted = _class_weights(view) > view.limit(LARGE_WEIGHTS)
+    return number(look, "largest_answer", 0) >= view.limit(MOST_ANSWERS if useless or weighted else ONE_ANSWER)
+
+
+def _class_weights(view: RunView) -> float:
+    """The greatest weight that the loss gives a class over the least."""
+    return max((number(o, "weight_ratio", 1) for o in view.newest("loss_input")), default=1.0)
+
+
+def _tells_apart(view: RunView) -> bool:
+    """Whether the loss is well below that of guessing: a rare class is ranked above the others, although it is never the likelier answer."""
+    labels = view.last("labels")
+    return labels is not None and view.outcome.now < LEARNED * number(labels, "entropy", 0) * view.loss_unit
 
 
 def new_samples_unknown(view: RunView) -> str:

@@ -6,10 +6,11 @@ Receives a RunView, returns one Finding or None per rule.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
 from convscope.diagnose.rules.layers import carries_signal
-from convscope.diagnose.view import RunView, Threshold, number
+from convscope.diagnose.view import ENOUGH_BITS, RunView, Threshold, number
 from convscope.records import Finding, Fix, Observation, Severity
 
 GREATEST_STD = Threshold(5, "", "diagnoses.md, row 12: raw 0..255 images have 60 to 80, ImageNet-normalised ones 1")
@@ -25,16 +26,17 @@ LEAST_LEAKED = 20  # samples: fewer may be natural duplicates
 A_PART = Threshold(0.7, "of the training samples", "chosen: an evaluation of all of them but the last incomplete batch lies above")
 A_FEW = 0.002  # of the training samples lie twice in one batch: copies that each epoch shuffles, and no chance
 ONE_EPOCH = 1.5  # times each training sample was seen, on average
-FEW_BITS = 20  # of information in a sample: a million different ones at most
 TWICE_IN_BATCH = Threshold(0.5, "of the images", "chosen: sampling with replacement stays below", share=True)
 SECOND_CHOICE = Threshold(
     1.6,
     "times the share of pure chance",
     "chosen: honest mistakes name the label second in over half of the cases, random labels in 1/(C-1)",
 )
-SECOND_CHOICE_IF_NEW_IMAGES_ARE_EASIER = Threshold(
+HONEST = Threshold(0.5, "of the wrong answers", "chosen: honest mistakes name the label second more often, whatever the number of classes")
+SECOND_CHOICE_IF_NEW_SAMPLES_ARE_EASIER = Threshold(
     3, "times the share of pure chance", "chosen: two signs together need less of each; honest mistakes have 4.5 for ten classes"
 )
+FIRST_STEPS = 10  # in which nothing is learned yet
 EASIER = 0.15  # of the images; running ahead of the last training batches by chance is below 0.1
 NOISY = Threshold(0.1, "of the images", "chosen: a tenth of wrong labels costs accuracy that can be measured")
 USUAL_RATIOS = (2e-4, 3e-2)  # update over weight within which a network moves at an ordinary pace (Karpathy's 1e-3 and its neighbourhood)
@@ -97,7 +99,7 @@ def data_order_or_leak(view: RunView) -> Finding | None:
 
 def _sorted_labels(view: RunView) -> Finding | None:
     labels = view.last("labels")
-    if labels is None or number(labels, "batches", 0) < 8:
+    if labels is None or number(labels, "batches", 0) < 8 or not view.alone:  # a critic's labels are the loop's own
         return None
     classes, size = number(labels, "classes", 0), number(labels, "batch_size", 0)
     whole, batch = number(labels, "entropy", 0), number(labels, "batch_entropy", 0)
@@ -173,7 +175,7 @@ def _after_one_epoch(view: RunView, o: Observation) -> bool:
 def few_samples_possible(view: RunView) -> bool:
     """Whether samples hold so little that equal ones occur by nature."""
     identity = view.last("identity")
-    return identity is not None and number(identity, "bits", math.inf) < FEW_BITS
+    return identity is not None and number(identity, "bits", math.inf) < ENOUGH_BITS
 
 
 def _leak_unknown(view: RunView) -> str:
@@ -293,33 +295,50 @@ def _by_heart(view: RunView) -> Finding | None:
     )
 
 
-def _new_images_are_easier(view: RunView) -> bool:
-    """Whether twice new images were answered far better than the training images just before, although nothing makes training harder."""
+def _before_learning_by_heart(view: RunView, easier: Sequence[Observation]) -> list[Observation]:
+    """Windows of training in which the wrong answers tell of the labels: while new samples are easier, else the later half of the run."""
+    if not easier:
+        return [o for o in view.seen("fit") if o.step > view.step_count / 2]
+    return [o for o in view.seen("fit") if FIRST_STEPS < o.step <= easier[-1].step]
+
+
+def _new_samples_are_easier(view: RunView) -> list[Observation]:
+    """Evaluations in which new samples were answered far better than the training samples just before, although nothing makes training harder."""
     network = view.last("network")
     if network is not None and number(network, "dropout", 0) > 0:
-        return False
-    times = 0
+        return []
+    found: list[Observation] = []
     for look in view.seen("validation"):
         before = [o for o in view.seen("fit") if o.step <= look.step][-2:]
         samples = sum(number(o, "samples", 0) for o in before)
         trained = sum(number(o, "samples", 0) * number(o, "accuracy", 0) for o in before) / samples if samples else math.nan
-        times += number(look, "accuracy") - trained > EASIER
-    return times >= 2
+        if number(look, "accuracy") - trained > EASIER:
+            found.append(look)
+    return found if len(found) >= 2 else []
+
+
+def _labels_are_mixed(view: RunView) -> bool:
+    """Whether a sample has several labels on purpose, as mixup gives them."""
+    soft = any(o.numbers.get("target") == "probability" for o in view.seen("loss_input") if o.numbers.get("training") is True)
+    return soft or any(number(o, "mixed", 0) > 0 for o in view.seen("fit"))
 
 
 def label_noise(view: RunView) -> Finding | None:
     """A part of the labels is wrong at random: the wrong answers' labels are no likelier than any other class."""
-    late = [o for o in view.seen("fit") if o.step > view.step_count / 2]
-    windows = [o for o in late if number(o, "wrong", 0) >= 10]
+    easier = _new_samples_are_easier(view)
+    windows = [o for o in _before_learning_by_heart(view, easier) if number(o, "wrong", 0) >= 10]
     wrong, classes = sum(number(o, "wrong") for o in windows), view.classes or 0
-    if classes < 4 or wrong < view.limit(WRONG_NEEDED) or len(windows) < 2:
+    if classes < 4 or wrong < view.limit(WRONG_NEEDED) or len(windows) < 2 or _labels_are_mixed(view):
         return None
     samples = sum(number(o, "samples") for o in windows)
     second = sum(number(o, "second_choice", 0) * number(o, "wrong") for o in windows) / wrong
     share, accuracy = wrong / samples, 1 - wrong / samples
-    limit = view.limit(SECOND_CHOICE_IF_NEW_IMAGES_ARE_EASIER if _new_images_are_easier(view) else SECOND_CHOICE)
-    if share < view.limit(NOISY) or accuracy < max(0.3, 3 / classes) or second > limit / (classes - 1):
+    limit = view.limit(SECOND_CHOICE_IF_NEW_SAMPLES_ARE_EASIER if easier else SECOND_CHOICE) / (classes - 1)
+    needed = max(0.3, (1.5 if easier else 3) / classes)
+    if share < view.limit(NOISY) or accuracy < needed or second > min(limit, view.limit(HONEST)):
         return None
+    if easier:  # new samples tell how many are answered wrongly with right labels
+        share = 1 - accuracy / max(number(o, "accuracy") for o in easier)
     return Finding(
         "label_noise",
         "warning",

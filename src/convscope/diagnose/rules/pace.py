@@ -35,6 +35,7 @@ LEARNED = 0.9  # of the loss of guessing: below it something was learned
 HARDLY = 0.8  # of the loss of guessing: less than a fifth of it is gone
 FALL = 0.1  # of the images: more than an accuracy over a few hundred of them varies by chance
 SLOW = Threshold(0.7, "of the first loss", "chosen: less than a third of the way after a fair budget", share=True)
+AFTER_THE_FALL = 20  # steps
 GIVEN_UP = Threshold(0.01, "of its maximum", "diagnoses.md, row 21", share=True)
 GIVEN_UP_SHARE = Threshold(0.5, "of the steps", "chosen: ordinary schedules spend less than 40 % of the steps there", share=True)
 
@@ -173,7 +174,7 @@ def lr_schedule_collapsed(view: RunView) -> Finding | None:
     if share < view.limit(GIVEN_UP_SHARE) or not outcome.fair:
         return None
     unfinished = outcome.now > 0.3 * outcome.guessing
-    if not unfinished:
+    if not unfinished or _moves_on(view, after[0]):
         return None
     return _stopped(
         after[0],
@@ -182,6 +183,15 @@ def lr_schedule_collapsed(view: RunView) -> Finding | None:
         outcome_bad=outcome.poor or outcome.bad,
         share=share,
     )
+
+
+def _moves_on(view: RunView, step: int) -> bool:
+    """Whether the learning rate fell to one that is kept and makes steps of a usual size: then the high one before was out of place."""
+    rates = [rate for at, rate in view.learning_rates if at >= step]
+    if rates[-1] < rates[0] / 2:
+        return False
+    ratios = [ratio for at, ratio in view.median_ratios if step <= at < step + AFTER_THE_FALL]
+    return len(ratios) >= SEVERAL and statistics.median(ratios) > view.limit(SLOW_RATIO)
 
 
 def _no_rate(top: float) -> Finding:

@@ -26,6 +26,8 @@ LARGE_GAIN = Threshold(4, "times what enters a layer", "derived: three times Kai
 LEAST_DEPTH = Threshold(4, "layers", "diagnoses.md, row 13")
 GRADIENT_RATIO = Threshold(1e-3, "of the last layer's", "AutoTrainer's beta_1")
 FAINT_SIGNAL = Threshold(1e-3, "spread over images in the last activations", "chosen: three decades below what LSUV aims at")
+SOON = 50  # steps
+LEARNED = Threshold(0.9, "of the loss of guessing", "chosen: below it something was learned", share=True)
 FIRST_UPDATE = Threshold(1e-6, "of the weight", "diagnoses.md, row 14")
 NEW_WEIGHTS = {
     "init": "kaiming_normal",
@@ -144,7 +146,7 @@ def bad_initial_scale(view: RunView) -> Finding | None:
     severity: Severity = "note"
     if outcome.bad:
         severity = "problem"
-    elif outcome.poor or (high and not _partly_frozen(view)) or (growing and max(stds) > 100 and outcome.fair):
+    elif outcome.poor or (high and not _soon_overcome(view)) or (growing and max(stds) > 100 and outcome.fair):
         severity = "warning"
     if growing or shrinking or faint:
         way = "grows" if growing else "shrinks"
@@ -185,10 +187,11 @@ def bad_initial_scale(view: RunView) -> Finding | None:
     )
 
 
-def _partly_frozen(view: RunView) -> bool:
-    """Whether some layers are kept as they are: a fresh head on them may begin far off, and is soon right."""
-    network = view.last("network")
-    return network is not None and number(network, "trainable") < number(network, "weights")
+def _soon_overcome(view: RunView) -> bool:
+    """Whether the loss was soon below that of guessing: a fresh head on trained layers may begin far off, and is right after a few steps."""
+    losses = [loss for at, loss in view.losses if at < SOON]
+    below = view.limit(LEARNED) * view.outcome.guessing
+    return any(statistics.fmean(losses[at : at + 5]) < below for at in range(len(losses) - 4))
 
 
 def _normalises(view: RunView) -> bool:
