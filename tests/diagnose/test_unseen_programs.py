@@ -18,6 +18,7 @@ PLANTED = {
     "group_without_a_rate": {"update_no_op"},
     "layers_in_a_list": {"params_not_in_optimizer"},
     "log_of_zero": {"non_finite"},
+    "optimiser_of_an_older_network": {"params_not_in_optimizer"},
     "sigmoid_twice": {"loss_output_mismatch"},
 }
 HEALTHY = sorted(path.stem for path in SCRIPTS.glob("healthy_*.py"))

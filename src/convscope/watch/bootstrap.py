@@ -24,6 +24,7 @@ import sys
 import tempfile
 import warnings
 import weakref
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ SITE = Path(__file__).with_name("site")
 SETTINGS = "CONVSCOPE_WATCH"  # environment variable with what the script's process must know, as JSON
 SEVERITIES = ("note", "warning", "problem")
 FAILED_ON_FINDING = 3  # exit code of --fail-on
+VAIN_PASSES = 3  # of a network that is in no optimiser, before the one that is was run
 MOST_RUNS = 10  # trainings one after another that are watched in one script; a search over hundreds of settings would bury its reader
 
 # ---------------------------------------------------------------- in the process that the user started
@@ -203,7 +205,7 @@ class _Attached:
         self._new: weakref.WeakSet[Optimizer] = weakref.WeakSet()  # made since the network that is watched began to train
         self._watcher: Any = None
         self._watched: set[int] = set()  # ids of parameters, which the watcher keeps alive
-        self._runs = 0
+        self._runs = self._vain_passes = 0
         self._hook: RemovableHandle | None = None
         made, attached = Optimizer.__init__, self
 
@@ -241,7 +243,9 @@ class _Attached:
             return
         trained = self._fresh() - self._watched
         if not any(id(parameter) in trained for parameter in module.parameters()):
-            return
+            if not self._in_vain(module):
+                return
+            trained = {id(parameter) for parameter in module.parameters()}
         assert self._hook is not None
         self._hook.remove()
         self._hook = None
@@ -250,6 +254,16 @@ class _Attached:
             self._start(trained_networks(module, trained), module, arguments)
         except Exception as error:  # the script must not suffer from us
             _say(f"the training could not be watched: {type(error).__name__}: {error}")
+
+    def _in_vain(self, module: nn.Module) -> bool:
+        """Whether a network is run pass after pass in place of the one that the optimiser holds, of whose making it is: it was made anew."""
+        if self._watcher is not None or not module.training:
+            return False
+        held = Counter(p.shape for optimizer in self._new for group in optimizer.param_groups for p in group["params"])
+        if held.total() < 2 or not held <= Counter(p.shape for p in module.parameters() if p.requires_grad):
+            return False
+        self._vain_passes += 1
+        return self._vain_passes >= VAIN_PASSES
 
     def _start(self, models: dict[str, nn.Module], module: nn.Module, arguments: tuple[Any, ...]) -> None:
         from convscope.watch.layers import unwrapped
