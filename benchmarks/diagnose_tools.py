@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 
 ERRORS = "programs on which it raised an error"
 TOOLS = ("torchmortem", "gradsnitch", "trainpulse")
+TOGETHER = (
+    ("torchmortem",),
+    ("gradsnitch", "trainpulse"),
+)  # these two only read the loss, the gradients and the weights: one training serves both
 NOTHING_LEARNED = frozenset(
     {"lr_too_low", "bad_initial_scale", "dead_units", "symmetric_init", "mostly_frozen", "params_not_in_optimizer", "update_no_op"}
     | {"labels_look_random", "label_noise"}
@@ -184,14 +188,15 @@ def _meaning(title: str) -> str:
 ATTACHED: dict[str, Callable[[], Attached]] = {"torchmortem": Torchmortem, "gradsnitch": Gradsnitch, "trainpulse": Trainpulse}
 
 
-def attach(tool: Attached, program: Program) -> Callable[[], None]:
-    """Put the tool's lines into the loop by wrapping the functions that the loop is made of; returns what takes them out again."""
+def attach(tools: Sequence[Attached], program: Program) -> Callable[[], None]:
+    """Put the tools' lines into the loop by wrapping the functions that the loop is made of; returns what takes them out again."""
     real = {name: getattr(programs, name) for name in ("make_optimizer", "_forward_backward", "_step", "validate")}
     state: dict[str, Any] = {"step": 0, "loss": 0.0}
 
     def make_optimizer(s: Settings, parameters: list[nn.Parameter]) -> Optimizer:
         optimizer: Optimizer = real["make_optimizer"](s, parameters)
-        tool.start(program.model, optimizer)
+        for tool in tools:
+            tool.start(program.model, optimizer)
         return optimizer
 
     def forward_backward(s: Settings, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -200,14 +205,17 @@ def attach(tool: Attached, program: Program) -> Callable[[], None]:
         return loss
 
     def step(s: Settings, model: nn.Module, optimizer: Optimizer) -> None:
-        tool.before_step(state["step"], state["loss"])
+        for tool in tools:
+            tool.before_step(state["step"], state["loss"])
         real["_step"](s, model, optimizer)
-        tool.after_step(state["step"], state["loss"])
+        for tool in tools:
+            tool.after_step(state["step"], state["loss"])
         state["step"] += 1
 
     def validate(validated: Program) -> tuple[float, float]:
         loss, right = real["validate"](validated)
-        tool.validated(loss)
+        for tool in tools:
+            tool.validated(loss)
         return loss, right
 
     for name, wrapped in zip(real, (make_optimizer, forward_backward, step, validate), strict=True):
@@ -220,21 +228,37 @@ def attach(tool: Attached, program: Program) -> Callable[[], None]:
     return take_out
 
 
-def one_run(name: str, settings: Settings) -> dict[str, Any]:
-    """Train one program with a tool attached; an error of the tool is kept, and the program is silent."""
+def one_run(names: Sequence[str], settings: Settings) -> list[dict[str, Any]]:
+    """Train one program with tools attached, a line for each; an error of a tool is kept, and it is silent on this program."""
     started = time.perf_counter()
     program = programs.build(settings)
     torch.manual_seed(settings.seed + 1)
-    tool = ATTACHED[name]()
-    take_out = attach(tool, program)
+    tools = {name: ATTACHED[name]() for name in names}
+    take_out = attach(tuple(tools.values()), program)
     try:
         programs.train(program)
-        said, error = tool.end(), None
+        error = None
     except Exception as raised:  # a tool that raises in a user's loop says nothing about the training
-        said, error = [], f"{type(raised).__name__}: {raised}"[:300]
+        error = raised
     finally:
         take_out()
-    return {"said": said, "error": error, "accuracy": programs.accuracy(program), "seconds": round(time.perf_counter() - started, 2)}
+    if error is not None and len(names) > 1:  # one of them did
+        return [line for name in names for line in one_run((name,), settings)]
+    answers = {name: _answer(tool.end) if error is None else _failed(error) for name, tool in tools.items()}
+    both = {"accuracy": programs.accuracy(program), "seconds": round(time.perf_counter() - started, 2)}
+    return [{"tool": name, **answer, **both} for name, answer in answers.items()]
+
+
+def _answer(end: Callable[[], Said]) -> dict[str, Any]:
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # gradsnitch prints its report
+            return {"said": end(), "error": None}
+    except Exception as raised:
+        return _failed(raised)
+
+
+def _failed(raised: Exception) -> dict[str, Any]:
+    return {"said": [], "error": f"{type(raised).__name__}: {raised}"[:300]}
 
 
 def measure(tasks: Path, out: Path, minutes: float) -> None:
@@ -244,19 +268,16 @@ def measure(tasks: Path, out: Path, minutes: float) -> None:
     done = {(line["id"], line["tool"]) for line in lines_of(out)}
     versions = {name: version(name) for name in ("torch", *TOOLS)}
     for task in json.loads(tasks.read_text(encoding="utf-8")):
-        for name in TOOLS:
-            if (task["id"], name) in done or time.monotonic() > ends:
+        for group in TOGETHER:
+            names = [name for name in group if (task["id"], name) not in done]
+            if not names or time.monotonic() > ends:
                 continue
-            with contextlib.redirect_stdout(io.StringIO()):  # gradsnitch prints its report
-                line = {
-                    "id": task["id"],
-                    "key": task["key"],
-                    "tool": name,
-                    **one_run(name, Settings(**task["settings"])),
-                    "versions": versions,
-                }
+            lines = [
+                {"id": task["id"], "key": task["key"], **line, "versions": versions}
+                for line in one_run(names, Settings(**task["settings"]))
+            ]
             with out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.writelines(json.dumps(line) + "\n" for line in lines)
 
 
 # ---------------------------------------------------------------- in ours

@@ -60,7 +60,7 @@ def test_a_tool_is_told_of_every_step_in_order_and_changes_nothing() -> None:
     watched, listener = build(SMALL), Listener()
     loops = [getattr(programs, name) for name in ("make_optimizer", "_forward_backward", "_step", "validate")]
     torch.manual_seed(1)
-    take_out = tools.attach(listener, watched)
+    take_out = tools.attach((listener,), watched)
     train(watched)
     take_out()
     steps = [("before", step) for step in range(20)] + [("after", step) for step in range(20)]
@@ -76,9 +76,15 @@ def test_a_tool_that_raises_is_silent_and_leaves_the_loop_as_it_was(monkeypatch:
         def after_step(self, step: int, loss: float) -> None:
             raise RuntimeError("hooks exclude in-place activations")
 
+    class Quiet(Listener):
+        def end(self) -> tools.Said:
+            return [("warning", "plateau")]
+
     monkeypatch.setitem(tools.ATTACHED, "torchmortem", Broken)
-    line = tools.one_run("torchmortem", SMALL)
-    assert (line["said"], line["error"]) == ([], "RuntimeError: hooks exclude in-place activations")
+    monkeypatch.setitem(tools.ATTACHED, "trainpulse", Quiet)
+    lines = {line["tool"]: line for line in tools.one_run(("torchmortem", "trainpulse"), SMALL)}
+    assert (lines["torchmortem"]["said"], lines["torchmortem"]["error"]) == ([], "RuntimeError: hooks exclude in-place activations")
+    assert (lines["trainpulse"]["said"], lines["trainpulse"]["error"]) == ([("warning", "plateau")], None)
     assert programs.validate.__module__ == "diagnose_programs"
 
 

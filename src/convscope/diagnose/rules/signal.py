@@ -269,7 +269,9 @@ def saturated_units(view: RunView) -> Finding | None:
     share, limit = now[name], squashed[name][1]
     hindered = len(from_start) * 2 > len(squashed) and outcome.fair and outcome.now > view.limit(LEARNED_WELL) * outcome.guessing
     severity: Severity = gated(outcome, early="warning" if hindered else "note")
-    change: dict[str, object] = {"norm": True, "init": "kaiming_normal"} if from_start else {"norm": True, **rate_instead(view, 10)}
+    change: dict[str, object] = {"norm": True, **rate_instead(view, 10)}
+    if from_start:
+        change = {"norm": True, "init": "kaiming_normal", "activation": "relu"}
     return Finding(
         "saturated_units",
         severity,
