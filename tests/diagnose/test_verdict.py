@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 from hand_made import CHANNEL, falling, flat, healthy_observations, judged, layers, loss_inputs, said, seen, step_records
@@ -12,6 +13,7 @@ from convscope.diagnose import NAMES, RULES, diagnose, diagnose_log, verdict_to_
 from convscope.diagnose.changes import MENU, check_change, rounded
 from convscope.diagnose.observations import BY_NAME, scheduled
 from convscope.diagnose.ranking import AGAIN, AT_START, CALM, CRASHES, EXPLAINS, ORDER, ranked
+from convscope.diagnose.rule import ev, percent, short
 from convscope.errors import UnknownNameError
 from convscope.records import Evidence, Finding, Fix, Observation
 from convscope.runlog import RunLog
@@ -146,3 +148,28 @@ def test_gradients_that_leap_out_of_a_calm_come_before_what_they_throw_over() ->
     ]
     early = dataclasses.replace(leaps, step=5)
     assert [f.name for f in ranked([early, crashes])] == ["activation_collapse_cycles", "exploding_gradients"]
+
+
+@pytest.mark.parametrize(("axes", "what"), [(4, "images"), (2, "samples"), (None, "images")])
+def test_what_is_learned_from_has_its_right_name(axes, what) -> None:
+    sorted_labels = seen("labels", 50, batches=100, batch_size=32.0, classes=10, entropy=2.302, batch_entropy=0.2, largest_share=0.11)
+    rows = seen("identity", 250, train_images=5000, duplicates=0.0, axes=axes)
+    finding = next(f for f in judged(sorted_labels, rows).findings if f.name == "data_order_or_leak")
+    assert finding.where == f"training {what}"
+    assert finding.message == (
+        f"The training {what} come sorted by class: a batch of 32 {what} holds far fewer kinds of labels than the whole, so the network learns "
+        "one class and forgets the others."
+    )
+    assert finding.fix.text == f"Shuffle the training {what} in every epoch: DataLoader(..., shuffle=True)."
+
+
+def test_numbers_have_three_digits() -> None:
+    assert [short(value) for value in (2684.004, 12345.6, 1.23456e7, 7.85e10, 0.000123456)] == [
+        "2680",
+        "12300",
+        "12.3 million",
+        "78.5 billion",
+        "0.000123",
+    ]
+    assert [percent(share) for share in (0.9997, 0.9951, 1.0, 0.123)] == ["99.9 %", "99.5 %", "100 %", "12 %"]
+    assert (ev("x", 123456.0).value, ev("x", math.nan).value) == (123000.0, None)

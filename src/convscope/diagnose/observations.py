@@ -224,6 +224,7 @@ KINDS: tuple[ObservationKind, ...] = (
             "order_repeats": "training batches that came in the same order as in the first epoch",
             "epoch_batches": "batches after which the first batch came again, None when it never did",
             "epochs": "how often each different training sample was seen, on average",
+            "axes": "axes of a batch: 4 for images, 2 for rows of a table; None when unknown",
             "bits": "information in one sample at most: values x log2 of the different ones; None when unknown",
         },
         "at the scheduled steps",

@@ -43,9 +43,9 @@ def gated(outcome: Outcome, *, early: Severity = "note") -> Severity:
 
 
 def ev(name: str, value: float | int | str | None, unit: str = "") -> Evidence:
-    """One measured number behind a finding, rounded to four significant digits."""
+    """One measured number behind a finding, rounded to three significant digits."""
     if isinstance(value, float):
-        value = float(f"{value:.4g}") if math.isfinite(value) else None
+        value = float(f"{value:.3g}") if math.isfinite(value) else None
     return Evidence(name, value, unit)
 
 
@@ -55,15 +55,15 @@ def loss_evidence(outcome: Outcome) -> tuple[Evidence, ...]:
 
 
 def percent(share: float) -> str:
-    """A share as a person reads it.
+    """A share as a person reads it; only the whole is 100 %.
 
     Example:
         >>> percent(0.123), percent(0.99991), percent(0.0)
-        ('12 %', '99.99 %', '0 %')
+        ('12 %', '99.9 %', '0 %')
     """
     value = 100 * share
-    if value >= 99.5 and value < 100:
-        return f"{value:.2f} %"
+    if 99.5 <= value < 100:
+        return f"{math.floor(10 * value) / 10:.1f} %"
     return f"{value:.0f} %" if value >= 1 or value == 0 else f"{value:.2g} %"
 
 
@@ -72,10 +72,12 @@ def short(value: float) -> str:
 
     Example:
         >>> short(0.00012345), short(2.3026), short(12345.6)
-        ('0.000123', '2.3', '12346')
+        ('0.000123', '2.3', '12300')
     """
-    if abs(value) >= 1e9:
+    if abs(value) >= 1e13:
         return f"{value:.2g}"
+    if abs(value) >= 1e9:
+        return f"{value / 1e9:.3g} billion"
     if abs(value) >= 1e6:
         return f"{value / 1e6:.3g} million"
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{float(f'{value:.3g}'):.0f}" if abs(value) >= 1000 else f"{value:.3g}"

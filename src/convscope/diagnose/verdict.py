@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from convscope.diagnose.observations import BY_NAME
 from convscope.diagnose.ranking import SEVERITIES, ranked
 from convscope.diagnose.rule import Rule
 from convscope.diagnose.rules import batch_norm, events, generalising, images_and_labels, loss_head, pace, signal, start
-from convscope.diagnose.view import RunView
+from convscope.diagnose.view import RunView, number
 from convscope.errors import UnknownNameError
 from convscope.records import SCHEMA, Finding, LayerStats, NotChecked, Observation, StepRecord, Verdict, to_json
 from convscope.runlog import RunLog
@@ -31,6 +32,7 @@ RULES: tuple[Rule, ...] = (
     *generalising.RULES,
 )
 NAMES = tuple(rule.name for rule in RULES)
+IMAGE_AXES = 4  # of a batch of images; fewer are rows of a table or sequences
 EARLY_STEPS = 40  # steps below which only exact events can be judged; half a statistical window of 20 twice
 
 
@@ -113,10 +115,26 @@ def _ask(view: RunView, ignored: tuple[str, ...], *, alone: bool, early: bool) -
         elif (why := _lacking(rule, looked_at)) and rule.name != "update_no_op":  # an optimiser that never steps leaves nothing else to see
             lacking[rule.name] = why
         elif (rule.exact or not early) and (finding := rule.check(looked_at)) is not None:
-            findings.append(dataclasses.replace(finding, evidence=tuple(item for item in finding.evidence if item.value is not None)))
+            findings.append(_worded(finding, view))
         elif not early and (why := rule.unknown(looked_at)):
             lacking[rule.name] = why
     return findings, lacking
+
+
+def _worded(finding: Finding, view: RunView) -> Finding:
+    """A finding without evidence that is not known, and about samples where the data are no images."""
+    known = tuple(item for item in finding.evidence if item.value is not None)
+    identity = view.last("identity")
+    if identity is None or not number(identity, "axes", IMAGE_AXES) < IMAGE_AXES:
+        return dataclasses.replace(finding, evidence=known)
+    fix = dataclasses.replace(finding.fix, text=_about_samples(finding.fix.text))
+    evidence = tuple(dataclasses.replace(item, name=_about_samples(item.name)) for item in known)
+    message, where = _about_samples(finding.message), _about_samples(finding.where)
+    return dataclasses.replace(finding, message=message, where=where, fix=fix, evidence=evidence)
+
+
+def _about_samples(text: str) -> str:
+    return re.sub(r"\b([Ii])mage(s?)\b", lambda found: ("Sample" if found[1] == "I" else "sample") + found[2], text)
 
 
 def diagnose_log(log: RunLog, *, ignore: Iterable[str] = ()) -> Verdict:

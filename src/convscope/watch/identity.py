@@ -85,6 +85,7 @@ class Identity:
         self._epoch: int | None = None
         self._again = 0.0  # share of training images that were seen before, averaged over the last five batches or so
         self.bits: float | None = None  # that tell one sample from another, at most; None when unknown
+        self.axes: int | None = None  # of a batch
 
     def trained(self, batch: Codes, every: int = 1) -> None:
         """A training batch's hashes; it stands for `every` batches."""
@@ -172,4 +173,5 @@ class Identity:
             "epoch_batches": self._epoch,
             "epochs": self.epochs,
             "bits": self.bits,
+            "axes": self.axes,
         }

@@ -355,6 +355,7 @@ class PassWatch:
         """How many different samples are possible: where there are few, equal ones occur by nature."""
         tensors = tensors_of(inputs, whole=True)
         values = next(tensors, None)
+        self.identity.axes = values.ndim if values is not None else None
         if values is None or next(tensors, None) is not None or values.ndim < 2 or not values.numel():
             return
         some, size = values.detach()[:MOST_IMAGES].reshape(-1)[:MOST_VALUES], values.numel() // len(values)
