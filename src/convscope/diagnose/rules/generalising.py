@@ -10,7 +10,7 @@ import math
 import statistics
 
 from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
-from convscope.diagnose.rules.images_and_labels import only_trained_on
+from convscope.diagnose.rules.images_and_labels import new_samples_unknown
 from convscope.diagnose.view import RunView, Threshold, number
 from convscope.records import Finding, Fix, Observation, Severity
 
@@ -282,18 +282,8 @@ def _tells_apart(view: RunView) -> bool:
     return labels is not None and view.outcome.now < LEARNED * number(labels, "entropy", 0) * view.loss_unit
 
 
-def new_samples_unknown(view: RunView) -> str:
-    """Why it is not known how many new samples are answered rightly; "" when it is."""
-    looks = view.seen("validation")
-    if any(number(o, "in_training", 0) < 0.5 and math.isfinite(number(o, "accuracy")) for o in looks):
-        return ""
-    return only_trained_on(view) or (
-        "in validation no loss was computed and no answers were compared with labels by torch, so right and wrong answers to new samples are unknown"
-    )
-
-
 RULES = (
     Rule("overfitting", overfitting, False, ("validation", "fit"), unknown=new_samples_unknown),
     Rule("over_regularised", over_regularised, False, ("loss", "layers", "optimizer"), least_steps=50),
-    Rule("one_class", one_class, False, ("fit", "validation"), least_steps=50),
+    Rule("one_class", one_class, False, ("fit",), least_steps=50),
 )

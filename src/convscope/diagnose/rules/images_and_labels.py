@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from convscope.diagnose.observations import BY_NAME
 from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
 from convscope.diagnose.rules.layers import carries_signal
 from convscope.diagnose.view import ENOUGH_BITS, RunView, Threshold, number
@@ -36,6 +37,7 @@ HONEST = Threshold(0.5, "of the wrong answers", "chosen: honest mistakes name th
 SECOND_CHOICE_IF_NEW_SAMPLES_ARE_EASIER = Threshold(
     3, "times the share of pure chance", "chosen: two signs together need less of each; honest mistakes have 4.5 for ten classes"
 )
+AHEAD = 0.1  # of the samples: training over evaluation
 FIRST_STEPS = 10  # in which nothing is learned yet
 EASIER = 0.15  # of the images; running ahead of the last training batches by chance is below 0.1
 NOISY = Threshold(0.1, "of the images", "chosen: a tenth of wrong labels costs accuracy that can be measured")
@@ -282,7 +284,7 @@ def _by_heart(view: RunView) -> Finding | None:
         "labels_look_random",
         "problem",
         "training labels",
-        validations[-1].step,
+        _by_heart_since(view, validations),
         f"The network learns the training images by heart ({percent(trained)} right) but is no better than guessing on new ones "
         f"({percent(accuracy)}): the labels do not belong to the images.",
         Fix("Check that images and labels are read in the same order and shuffled together; look at a few pairs."),
@@ -293,6 +295,18 @@ def _by_heart(view: RunView) -> Finding | None:
         ),
         "Zhang et al. 2017: networks fit random labels",
     )
+
+
+def _by_heart_since(view: RunView, validations: Sequence[Observation]) -> int:
+    """The first of the last evaluations in a row that were at chance while training was well ahead."""
+    since = validations[-1].step
+    for look in reversed(validations):
+        before = [o for o in view.seen("fit") if o.step <= look.step][-2:]
+        ahead = any(number(o, "accuracy", 0) > number(look, "accuracy") + AHEAD for o in before)
+        if not (_at_chance(look) and ahead):
+            break
+        since = look.step
+    return since
 
 
 def _before_learning_by_heart(view: RunView, easier: Sequence[Observation]) -> list[Observation]:
@@ -356,9 +370,21 @@ def label_noise(view: RunView) -> Finding | None:
     )
 
 
+def new_samples_unknown(view: RunView) -> str:
+    """Why it is not known how many new samples are answered rightly; "" when it is."""
+    looks = view.seen("validation")
+    if not looks:
+        return BY_NAME["validation"].missing
+    if any(number(o, "in_training", 0) < 0.5 and math.isfinite(number(o, "accuracy")) for o in looks):
+        return ""
+    return only_trained_on(view) or (
+        "in validation no loss was computed and no answers were compared with labels by torch, so right and wrong answers to new samples are unknown"
+    )
+
+
 RULES = (
     Rule("input_not_normalised", input_not_normalised, False, ("input",)),
     Rule("data_order_or_leak", data_order_or_leak, True, ("labels", "identity", "validation"), unknown=_leak_unknown),
-    Rule("labels_look_random", labels_look_random, False, ("fit", "validation"), least_steps=50),
+    Rule("labels_look_random", labels_look_random, False, ("fit",), least_steps=50, unknown=new_samples_unknown),
     Rule("label_noise", label_noise, False, ("fit",), least_steps=50),
 )
