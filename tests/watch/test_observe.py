@@ -319,6 +319,28 @@ def test_training_and_new_samples_measured_in_one_go_are_told_apart() -> None:
     assert (numbers["samples"], numbers["in_training"], numbers["coverage"]) == (32, 0.0, 1.0)
 
 
+def test_a_part_of_the_training_set_with_samples_not_drawn_yet_is_no_leak() -> None:
+    model = net()
+
+    def evaluate(*batches: Tensor) -> dict[str, object]:
+        def validate() -> None:
+            model.eval()
+            with torch.no_grad():
+                for images in batches:
+                    F.cross_entropy(model(images), LABELS[: len(images)])
+
+        with observed(model) as seen:
+            loop(model, validate=validate)
+            validate()
+        return newest(seen, "validation").numbers
+
+    mostly = torch.cat([IMAGES[:14], IMAGES[:2] + 9])  # drawn with replacement: two never came
+    numbers = evaluate(mostly, IMAGES[:32] + 5)
+    assert (numbers["samples"], numbers["in_training"], numbers["leaked"]) == (32, 0.0, 0.0)
+    numbers = evaluate(mostly, mostly)
+    assert (numbers["samples"], numbers["in_training"], numbers["leaked"]) == (32, 0.875, 0.875)
+
+
 def test_validation_on_training_images_is_recognised() -> None:
     model = net()
 

@@ -16,7 +16,8 @@ from convscope.watch.deferred import Codes
 from convscope.watch.identity import MOST_KNOWN, Identity
 
 Counts = NDArray[numpy.int64]
-WHOLLY_KNOWN = 0.95  # of a batch: it was trained on
+WHOLLY_KNOWN, HARDLY_KNOWN = 0.95, 0.02  # of a batch: it was trained on, it was not
+LEAST_NEW = 0.25  # of the samples in batches that were trained on in part
 MOST_ASKED = 64  # of a batch, that are remembered
 
 
@@ -53,6 +54,16 @@ class Tally:
         self.said, self.labels = sum_of_counts(self.said, numpy.bincount(said, minlength=classes)), sum_of_counts(self.labels, labels)
         return labels
 
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.images + other.images,
+            self.loss + other.loss,
+            self.right + other.right,
+            self.second + other.second,
+            sum_of_counts(self.said, other.said),
+            sum_of_counts(self.labels, other.labels),
+        )
+
 
 @dataclass(slots=True)
 class Part:
@@ -62,20 +73,30 @@ class Part:
     known: float = 0.0
     answers: Tally = field(default_factory=Tally)
 
+    def __add__(self, other: Part) -> Part:
+        return Part(self.samples + other.samples, self.known + other.known, self.answers + other.answers)
+
+    @property
+    def share(self) -> float:
+        """Of the samples, trained on."""
+        return self.known / max(1, self.samples)
+
 
 @dataclass(slots=True)
 class Evaluation:
     """One evaluation, from its first pass to the next training step.
 
     Attributes:
-        new: batches that were not wholly trained on.
-        trained: batches that were.
-        leaked: samples trained on in batches that are known in part, seen when all training samples were known.
+        new: batches of which hardly anything was trained on.
+        partly: batches that were trained on in part.
+        trained: batches that were trained on wholly.
+        leaked: samples trained on in the first two, seen when all training samples were known.
         found: kept hashes of samples that were trained on.
         asked: some hashes of samples that were evaluated in training mode.
     """
 
     new: Part = field(default_factory=Part)
+    partly: Part = field(default_factory=Part)
     trained: Part = field(default_factory=Part)
     leaked: float = 0.0
     found: set[int] = field(default_factory=set)
@@ -103,11 +124,16 @@ class Evaluation:
 
     def part(self, share_known: float) -> Part:
         """Where a batch belongs."""
-        return self.trained if share_known >= WHOLLY_KNOWN else self.new
+        return self.trained if share_known >= WHOLLY_KNOWN else self.new if share_known < HARDLY_KNOWN else self.partly
 
     def numbers(self, identity: Identity) -> dict[str, float | int | str | bool | None]:
         """The numbers of the "validation" observation: of new samples, where there are any."""
-        part = self.new if self.new.samples or self.new.answers.images else self.trained
+        two_series = (
+            self.partly.samples and self.new.samples >= LEAST_NEW * self.partly.samples
+        )  # the second: training samples, some not drawn yet
+        part, leaked = (self.new, 0.0) if two_series else (self.new + self.partly, self.leaked)
+        leaked /= max(1, part.samples)
+        part = part if part.samples or part.answers.images else self.trained
         tally = part.answers
         answered: dict[str, float | int | str | bool | None] = {
             "samples": tally.images or part.samples,
@@ -122,12 +148,7 @@ class Evaluation:
             answered["accuracy"] = tally.right / tally.images
             answered["largest_answer"] = int(tally.said.max()) / tally.images
             answered["largest_label"] = int(tally.labels.max()) / tally.images
-        return {
-            **answered,
-            "in_training": part.known / max(1, part.samples),
-            "leaked": self.leaked / max(1, self.new.samples),
-            "coverage": len(self.found) / max(1, identity.distinct),
-        }
+        return {**answered, "in_training": part.share, "leaked": leaked, "coverage": len(self.found) / max(1, identity.distinct)}
 
 
 def sum_of_counts(one: Counts, two: Counts) -> Counts:

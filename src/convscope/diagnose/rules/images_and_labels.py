@@ -201,7 +201,7 @@ def only_trained_on(view: RunView) -> str:
 
 def _repeats(view: RunView) -> Finding | None:
     identity = view.last("identity")
-    if identity is None or number(identity, "train_images", 0) < 256:
+    if identity is None or number(identity, "train_images", 0) < 256 or not view.alone:  # a critic judges the same sample several times
         return None
     twice, again = number(identity, "duplicates", 0), number(identity, "repeated_batches", 0)
     if twice > view.limit(TWICE_IN_BATCH) or 0.3 < again < 0.98:
