@@ -284,12 +284,15 @@ def test_a_cosine_that_ends_near_zero_is_fine() -> None:
 
 
 def test_new_samples_that_are_easier_tell_of_wrong_labels() -> None:
-    fits = [seen("fit", step, **{**FIT, "accuracy": 0.5, "wrong": 250, "second_choice": 0.28}) for step in (40, 60, 80)]
+    fits = [seen("fit", step, **{**FIT, "accuracy": 0.5, "wrong": 250, "second_choice": 0.28}) for step in (40, 60, 80, 100, 120)]
     later = seen("fit", 250, **{**FIT, "accuracy": 0.8, "wrong": 100, "second_choice": 0.6})  # by heart
     looks = [seen("validation", step, **{**VALIDATION, "accuracy": accuracy}) for step, accuracy in ((60, 0.72), (80, 0.7), (250, 0.64))]
     assert found(judged(*fits, later, *looks), "label_noise").message == (
         "About 31 % of the training images seem to carry a random label: where the network disagrees, the label is not even its second guess."
     )
+    steep = [seen("fit", step, **{**FIT, "accuracy": step / 100, "second_choice": 0.28}) for step in (30, 60, 90)]
+    ahead = [seen("validation", step, **{**VALIDATION, "accuracy": step / 100 + 0.1}) for step in (30, 60)]  # training follows soon
+    assert said(judged(*steep, *ahead)) == []
     mixed = [dataclasses.replace(fit, numbers={**fit.numbers, "mixed": 90}) for fit in (*fits, later)]
     assert said(judged(*mixed, *looks)) == []
 
@@ -298,7 +301,7 @@ def test_random_labels_in_a_part_of_the_images() -> None:
     fits = [seen("fit", step, **{**FIT, "samples": 300, "accuracy": 0.6, "wrong": 120, "second_choice": 0.12}) for step in (200, 220, 250)]
     finding = found(judged(*fits, losses=[2.3 - min(1.0, step / 200) for step in range(STEPS)]), "label_noise")
     assert finding.message == (
-        "About 40 % of the training images seem to carry a random label: where the network disagrees, the label is not even its second guess."
+        "About 33 % of the training images seem to carry a random label: where the network disagrees, the label is not even its second guess."
     )
     honest = [seen("fit", step, **{**FIT, "samples": 300, "accuracy": 0.6, "wrong": 120, "second_choice": 0.5}) for step in (200, 220, 250)]
     assert said(judged(*honest)) == []

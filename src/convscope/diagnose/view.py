@@ -25,23 +25,27 @@ class Threshold:
         unit: "" for a plain ratio.
         source: who uses it, or how it was derived.
         share: whether it is a share of a whole; scaling it up halves its distance to 1.
+        excess: whether it says how many times something exceeds a level; scaling it scales what is above 1.
     """
 
     value: float
     unit: str
     source: str
     share: bool = False
+    excess: bool = False
 
     def scaled(self, factor: float) -> float:
         """The threshold made `factor` times stricter or laxer, to measure how much the verdicts depend on it."""
         if self.share and factor > 1:
             return 1 - (1 - self.value) / factor
+        if self.excess:
+            return 1 + (self.value - 1) * factor
         return self.value * factor
 
 
 FAIR_STEPS = Threshold(200, "steps", "diagnoses.md, G2: the budget after which a run must have learned something")
 NOT_LEARNED = Threshold(0.05, "", "diagnoses.md, G2: improved by less than 5 %")
-DIVERGED = Threshold(1.5, "times the start", "diagnoses.md, G1")
+DIVERGED = Threshold(1.5, "times the start", "diagnoses.md, G1", excess=True)
 BLOWN_UP = Threshold(10, "times the first loss and guessing", "chosen: steps threw the weights there; no image did")
 POOR = Threshold(
     0.5, "of the loss of guessing", "chosen: a classifier that has halved the loss of guessing has learned its task", share=True

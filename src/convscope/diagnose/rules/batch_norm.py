@@ -14,7 +14,7 @@ from convscope.records import Finding, Fix, Observation, Severity
 FEW_VALUES = Threshold(8, "values per channel", "diagnoses.md, row 9")
 OLD_SHARE = Threshold(0.1, "of the running average", "chosen: what is left of the starting value, (1 - momentum)^batches", share=True)
 MEAN_GAP = Threshold(1, "standard deviations", "diagnoses.md, row 9")
-VARIANCE_RATIO = Threshold(4, "", "diagnoses.md, row 9")
+VARIANCE_RATIO = Threshold(4, "", "diagnoses.md, row 9", excess=True)
 GREATEST_MOMENTUM = Threshold(0.5, "of the new batch", "diagnoses.md, row 9", share=True)
 WORSE = Threshold(0.1, "of the images", "chosen: three standard deviations of an accuracy over a few hundred images")
 FEW_IMAGES = Threshold(3, "images", "chosen: an average over so few differs by half a standard deviation and more")

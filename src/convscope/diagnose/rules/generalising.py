@@ -14,8 +14,8 @@ from convscope.diagnose.rules.images_and_labels import new_samples_unknown
 from convscope.diagnose.view import RunView, Threshold, number
 from convscope.records import Finding, Fix, Observation, Severity
 
-RISE = Threshold(1.1, "times its minimum", "SageMaker Overfit; diagnoses.md, row 24")
-STEEP_RISE = Threshold(1.5, "times its minimum", "chosen: well beyond what a converged run drifts")
+RISE = Threshold(1.1, "times its minimum", "SageMaker Overfit; diagnoses.md, row 24", excess=True)
+STEEP_RISE = Threshold(1.5, "times its minimum", "chosen: well beyond what a converged run drifts", excess=True)
 EVALUATIONS = Threshold(3, "evaluations", "diagnoses.md, row 24")
 ACCURACY_GAP = Threshold(0.1, "of the images", "chosen: a tenth of the images right only when learned by heart")
 BY_HEART = 0.95  # of the training images right
@@ -29,7 +29,7 @@ ONLY_ANSWER = 0.999  # of the answers: no other class is ever answered
 RARE_LABELS = 0.99  # of the labels: beyond it, hardly any image of another class is there to be answered
 ANSWER_GAP = 0.1  # of the images: how far the share of the answers lies above that of the labels
 FEWEST_ANSWERS = 50  # in a window of training
-LARGE_WEIGHTS = Threshold(3, "times", "chosen: less hardly changes which class is answered")
+LARGE_WEIGHTS = Threshold(3, "times", "chosen: less hardly changes which class is answered", excess=True)
 LEARNED = 0.9  # of the loss of guessing: below it something was learned
 USELESS = 0.02  # of the images: better than one constant answer by no more than chance
 MOST_ANSWERS = Threshold(0.8, "of the answers", "chosen: with an accuracy that one constant answer would reach", share=True)

@@ -32,13 +32,14 @@ SECOND_CHOICE = Threshold(
     1.6,
     "times the share of pure chance",
     "chosen: honest mistakes name the label second in over half of the cases, random labels in 1/(C-1)",
+    excess=True,
 )
 HONEST = Threshold(0.5, "of the wrong answers", "chosen: honest mistakes name the label second more often, whatever the number of classes")
 SECOND_CHOICE_IF_NEW_SAMPLES_ARE_EASIER = Threshold(
     3, "times the share of pure chance", "chosen: two signs together need less of each; honest mistakes have 4.5 for ten classes"
 )
 AHEAD = 0.1  # of the samples: training over evaluation
-FIRST_STEPS = 10  # in which nothing is learned yet
+FEW_STEPS = 100  # of windows that are looked at, at least
 EASIER = 0.15  # of the images; running ahead of the last training batches by chance is below 0.1
 NOISY = Threshold(0.1, "of the images", "chosen: a tenth of wrong labels costs accuracy that can be measured")
 USUAL_RATIOS = (2e-4, 3e-2)  # update over weight within which a network moves at an ordinary pace (Karpathy's 1e-3 and its neighbourhood)
@@ -309,11 +310,11 @@ def _by_heart_since(view: RunView, validations: Sequence[Observation]) -> int:
     return since
 
 
-def _before_learning_by_heart(view: RunView, easier: Sequence[Observation]) -> list[Observation]:
+def _telling_windows(view: RunView, easier: Sequence[Observation]) -> list[Observation]:
     """Windows of training in which the wrong answers tell of the labels: while new samples are easier, else the later half of the run."""
     if not easier:
         return [o for o in view.seen("fit") if o.step > view.step_count / 2]
-    return [o for o in view.seen("fit") if FIRST_STEPS < o.step <= easier[-1].step]
+    return [o for o in view.seen("fit") if easier[0].step <= o.step <= max(easier[-1].step, easier[0].step + FEW_STEPS)]
 
 
 def _new_samples_are_easier(view: RunView) -> list[Observation]:
@@ -324,9 +325,8 @@ def _new_samples_are_easier(view: RunView) -> list[Observation]:
     found: list[Observation] = []
     for look in view.seen("validation"):
         before = [o for o in view.seen("fit") if o.step <= look.step][-2:]
-        samples = sum(number(o, "samples", 0) for o in before)
-        trained = sum(number(o, "samples", 0) * number(o, "accuracy", 0) for o in before) / samples if samples else math.nan
-        if number(look, "accuracy") - trained > EASIER:
+        after = [o for o in view.seen("fit") if o.step > look.step][:2]  # what is learned at the time shows in training a little later
+        if number(look, "accuracy") - max(_accuracy(before), _accuracy(after)) > EASIER:
             found.append(look)
     return found if len(found) >= 2 else []
 
@@ -337,10 +337,16 @@ def _labels_are_mixed(view: RunView) -> bool:
     return soft or any(number(o, "mixed", 0) > 0 for o in view.seen("fit"))
 
 
+def _accuracy(windows: Sequence[Observation]) -> float:
+    """Share of right answers in several windows; 0 when there are none."""
+    samples = sum(number(o, "samples", 0) for o in windows)
+    return sum(number(o, "samples", 0) * number(o, "accuracy", 0) for o in windows) / samples if samples else 0.0
+
+
 def label_noise(view: RunView) -> Finding | None:
     """A part of the labels is wrong at random: the wrong answers' labels are no likelier than any other class."""
     easier = _new_samples_are_easier(view)
-    windows = [o for o in _before_learning_by_heart(view, easier) if number(o, "wrong", 0) >= 10]
+    windows = [o for o in _telling_windows(view, easier) if number(o, "wrong", 0) >= 10]
     wrong, classes = sum(number(o, "wrong") for o in windows), view.classes or 0
     if classes < 4 or wrong < view.limit(WRONG_NEEDED) or len(windows) < 2 or _labels_are_mixed(view):
         return None

@@ -20,14 +20,14 @@ VERY_HIGH_RATIO = Threshold(5e-2, "update over weight", "chosen: no tuned run of
 SHOCK = Threshold(0.1, "update over weight", "chosen: ten such steps replace the weights altogether")
 SHOCK_STEPS = 10
 OVERSHOOT = Threshold(
-    1.2, "times the loss of guessing", "chosen: a loss that rises well above both its start and guessing was thrown there"
+    1.2, "times the loss of guessing", "chosen: a loss that rises well above both its start and guessing was thrown there", excess=True
 )
 LOW_RATIO = Threshold(1e-4, "update over weight", "diagnoses.md, row 20 (TheDeepChecker's lower bound)")
 SLOW_RATIO = Threshold(
     3e-4, "update over weight", "chosen: a third of the usual, where less than a tenth of the loss is gone after a fair budget"
 )
 NO_GRADIENT = 1e-7  # of the weight's size; three decades below what a slow run has
-KICK = Threshold(3, "times the loss of guessing", "chosen: within twenty steps of an ordinary start")
+KICK = Threshold(3, "times the loss of guessing", "chosen: within twenty steps of an ordinary start", excess=True)
 KICK_STEPS = 50  # a spike that recovers comes after progress, and is gone sooner
 MANY_TIMES = 10  # beyond it a figure tells nothing more
 SEVERAL = 3  # losses: one odd batch is no sign

@@ -16,18 +16,19 @@ from convscope.records import Finding, Fix, LayerStats, Severity
 
 SAME_FILTERS = Threshold(0.9, "of the filters", "diagnoses.md, row 10: all pairs of the sampled sixteen", share=True)
 LINEAR_PAIRS = Threshold(0.8, "of the pairs", "diagnoses.md, row 11: bottlenecks and separable convolutions stay below", share=True)
-START_LOSS = Threshold(3, "times the loss of guessing", "diagnoses.md, row 13")
+START_LOSS = Threshold(3, "times the loss of guessing", "diagnoses.md, row 13", excess=True)
 GROWTH = Threshold(1.0, "octaves a layer", "diagnoses.md, row 13")
 SHRINKING = Threshold(
     2.0, "octaves a layer", "derived: PyTorch's default loses 1.3 an ordinary ReLU layer (gain 1/sqrt(6)) and trains all the same"
 )
 SMALL_GAIN = Threshold(0.2, "of what enters a layer", "derived: a third of PyTorch's default 0.58, a seventh of Kaiming's 1.41")
-LARGE_GAIN = Threshold(4, "times what enters a layer", "derived: three times Kaiming's 1.41")
+LARGE_GAIN = Threshold(4, "times what enters a layer", "derived: three times Kaiming's 1.41", excess=True)
+WIDE_DRAW = 2.0  # times what enters a layer: well above Kaiming's 1.41, so that a far start is the draw's doing and not a fresh head's
 LEAST_DEPTH = Threshold(4, "layers", "diagnoses.md, row 13")
 GRADIENT_RATIO = Threshold(1e-3, "of the last layer's", "AutoTrainer's beta_1")
 FAINT_SIGNAL = Threshold(1e-3, "spread over images in the last activations", "chosen: three decades below what LSUV aims at")
 SOON = 50  # steps
-LEARNED = Threshold(0.9, "of the loss of guessing", "chosen: below it something was learned", share=True)
+LEARNED = 0.9  # of the loss of guessing: below it something was learned
 FIRST_UPDATE = Threshold(1e-6, "of the weight", "diagnoses.md, row 14")
 NEW_WEIGHTS = {
     "init": "kaiming_normal",
@@ -144,9 +145,10 @@ def bad_initial_scale(view: RunView) -> Finding | None:
     if not (high or growing or shrinking or faint or weak or strong):
         return None
     severity: Severity = "note"
+    soon = _soon_overcome(view)
     if outcome.bad:
         severity = "problem"
-    elif outcome.poor or (high and not _soon_overcome(view)) or (growing and max(stds) > 100 and outcome.fair):
+    elif (outcome.poor and not soon) or (high and (gain > WIDE_DRAW or not soon)) or (growing and max(stds) > 100 and outcome.fair):
         severity = "warning"
     if growing or shrinking or faint:
         way = "grows" if growing else "shrinks"
@@ -190,7 +192,7 @@ def bad_initial_scale(view: RunView) -> Finding | None:
 def _soon_overcome(view: RunView) -> bool:
     """Whether the loss was soon below that of guessing: a fresh head on trained layers may begin far off, and is right after a few steps."""
     losses = [loss for at, loss in view.losses if at < SOON]
-    below = view.limit(LEARNED) * view.outcome.guessing
+    below = LEARNED * view.outcome.guessing
     return any(statistics.fmean(losses[at : at + 5]) < below for at in range(len(losses) - 4))
 
 
