@@ -405,7 +405,7 @@ def test_no_gradient_passes_a_layer() -> None:
         "No gradient (what tells a layer how to change) passes layer 2.conv any more: the 2 layers before it stand still, because what they hand on is "
         "cut to zero for every image."
     )
-    assert said(judged(rows=rows)) == []
+    assert said(judged(rows=rows, losses=[2.3 * math.exp(-step / 30) for step in range(STEPS)])) == []
 
 
 def test_new_images_that_are_easier_than_training_images_hint_at_wrong_labels() -> None:
@@ -447,3 +447,24 @@ def test_mostly_the_same_answer_and_no_better_than_that_answer_alone() -> None:
         seen("validation", step, **{**VALIDATION, "largest_answer": 0.87, "largest_label": 0.8, "accuracy": 0.9}) for step in (150, 300)
     ]
     assert said(judged(*useful, losses=flat(level=1.9))) == []
+
+
+def test_images_without_anything_in_them() -> None:
+    empty = seen("input", 0, "channel 0", **{**CHANNEL, "mean": 0.0, "std": 0.0})
+    finding = found(judged(empty, losses=flat()), "input_not_normalised")
+    assert (finding.severity, finding.step) == ("problem", 0)
+    assert finding.message == "Every number in the images that reach the network is 0, so there is nothing in them to learn from."
+    others = [seen("input", 0, f"channel {at}", **CHANNEL) for at in (1, 2)]
+    assert said(judged(empty, *others)) == []
+
+
+def test_layers_that_no_gradient_reaches_although_the_head_learns_a_little() -> None:
+    rows = [
+        dataclasses.replace(row, gradient_rms=0.0) if row.layer in ("0.conv", "1.conv") and row.first_step >= 40 else row
+        for row in layers()
+    ]
+    learned_some = [1.4 + 0.9 * math.exp(-step / 20) - 0.6 for step in range(STEPS)]
+    finding = found(judged(rows=rows, losses=learned_some), "dead_units")
+    assert (finding.severity, finding.where, finding.step) == ("warning", "2.conv", 40)
+    assert said(judged(rows=rows)) == ["dead_units"]
+    assert said(judged(rows=rows, losses=[2.3 * math.exp(-step / 30) for step in range(STEPS)])) == []  # nothing is left to learn

@@ -75,7 +75,7 @@ _STRUCTURAL = (
 
 # What may follow from what. Only findings that are present count.
 EXPLAINS: dict[str, frozenset[str]] = {
-    "input_not_normalised": _STRUCTURAL,
+    "input_not_normalised": _STRUCTURAL | {"data_order_or_leak"},
     "symmetric_init": _STRUCTURAL,
     "missing_nonlinearity": _STRUCTURAL,
     "softmax_before_cross_entropy": _STRUCTURAL,

@@ -57,6 +57,8 @@ def input_not_normalised(view: RunView) -> Finding | None:
             continue
         offset = abs(mean) / std if std > 0 else math.inf
         strange = max(std / view.limit(GREATEST_STD), offset / view.limit(GREATEST_OFFSET) if std > 0 else 0)
+        if std == 0 and len(view.newest("input")) == 1:  # one of several channels may well be empty
+            strange = math.inf
         if 0 < std < view.limit(LEAST_STD):
             strange = max(strange, view.limit(LEAST_STD) / std)
         if strange > 1 and (worst is None or strange > worst[0]):
@@ -65,6 +67,8 @@ def input_not_normalised(view: RunView) -> Finding | None:
         return None
     extent, channel, mean, std, step = worst
     outcome = view.outcome
+    if std == 0:
+        return _all_the_same(view, channel, mean, step)
     severity: Severity = gated(outcome)
     if severity == "note" and (_high_start(view) or (extent > FAR_OFF and not _absorbed(view))):
         severity = "warning"
@@ -81,6 +85,22 @@ def input_not_normalised(view: RunView) -> Finding | None:
         ),
         (ev("mean", mean), ev("standard deviation", std), ev("channel", channel), *loss_evidence(outcome)),
         "diagnoses.md, row 12 (Cockpit, UMLAUT)",
+    )
+
+
+def _all_the_same(view: RunView, channel: str, value: float, step: int) -> Finding:
+    """Nothing but one value reaches the network."""
+    return Finding(
+        "input_not_normalised",
+        gated(view.outcome),
+        channel,
+        step,
+        f"Every number in the images that reach the network is {short(value)}, so there is nothing in them to learn from.",
+        Fix(
+            "Look at a batch just before it is given to the network: a division of whole numbers, a wrong scale or an empty array makes all equal."
+        ),
+        (ev("value", value), *loss_evidence(view.outcome)),
+        "diagnoses.md, row 12: constant channel",
     )
 
 
@@ -208,7 +228,7 @@ def _repeats(view: RunView) -> Finding | None:
     if twice > view.limit(TWICE_IN_BATCH) or 0.3 < again < 0.98:
         return Finding(
             "data_order_or_leak",
-            "warning",
+            "problem" if view.outcome.bad else "warning",
             "training images",
             0,
             f"The same images come again at once ({percent(max(twice, again))} of them), as when loading processes share one random seed.",

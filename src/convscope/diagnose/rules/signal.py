@@ -192,8 +192,9 @@ def dead_units(view: RunView) -> Finding | None:
             continue
         if worst is None or dead / channels > worst[0]:
             worst = (dead / channels, name, dead, channels, images)
-    if worst is None:
-        return _cut_off(view)
+    cut_off = _cut_off(view)
+    if worst is None or (cut_off is not None and gated(outcome) == "note"):
+        return cut_off
     share, name, dead, channels, images = worst
     severity: Severity = gated(outcome)
     if share == 1.0 and outcome.fair and severity == "warning":
@@ -226,13 +227,15 @@ def _cut_off(view: RunView) -> Finding | None:
     names, outcome = view.weighted_layers, view.outcome
     recent = {name: [r.gradient_rms for r in view.layers[name][-CUT_OFF:] if math.isfinite(r.gradient_rms)] for name in names}
     silent = [name for name in names if len(recent[name]) == CUT_OFF and max(recent[name]) == 0]
-    if len(silent) < 2 or silent != list(names[: len(silent)]) or len(silent) == len(names) or not (outcome.bad or outcome.poor):
+    if len(silent) < 2 or silent != list(names[: len(silent)]) or len(silent) == len(names):
         return None
+    if not outcome.fair or not outcome.now > view.limit(LEARNED_WELL) * outcome.guessing:
+        return None  # nothing is left to learn
     name = names[len(silent)]
     since = next((r.first_step for r in view.layers[silent[-1]] if r.gradient_rms == 0), 0)
     return Finding(
         "dead_units",
-        gated(outcome),
+        gated(outcome, early="warning"),
         name,
         max(since, 1),
         f"No gradient (what tells a layer how to change) passes layer {name} any more: the {len(silent)} layers before it stand still, because what "
