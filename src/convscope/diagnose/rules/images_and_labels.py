@@ -62,7 +62,7 @@ def input_not_normalised(view: RunView) -> Finding | None:
         if 0 < std < view.limit(LEAST_STD):
             strange = max(strange, view.limit(LEAST_STD) / std)
         if strange > 1 and (worst is None or strange > worst[0]):
-            worst = (strange, o.subject, mean, std, o.step)
+            worst = (strange, o.subject, mean, std, view.seen("input", o.subject)[0].step)
     if worst is None:
         return None
     extent, channel, mean, std, step = worst
