@@ -14,6 +14,7 @@ from convscope.diagnose.changes import MENU, check_change, rounded
 from convscope.diagnose.observations import BY_NAME, scheduled
 from convscope.diagnose.ranking import AGAIN, AT_START, CALM, CRASHES, EXPLAINS, ORDER, ranked
 from convscope.diagnose.rule import ev, percent, short
+from convscope.diagnose.view import Threshold
 from convscope.errors import UnknownNameError
 from convscope.records import Evidence, Finding, Fix, Observation
 from convscope.runlog import RunLog
@@ -109,6 +110,13 @@ def test_the_same_records_give_the_same_verdict_from_memory_and_from_a_log() -> 
 
 def test_an_empty_run() -> None:
     assert diagnose([], []).verdict == "too_early"
+
+
+def test_how_thresholds_scale() -> None:
+    number, share, excess = Threshold(3, "", ""), Threshold(0.95, "", "", share=True), Threshold(1.2, "", "", excess=True)
+    assert [one.scaled(0.5) for one in (number, share, excess)] == pytest.approx([1.5, 19 / 21, 1.1])
+    assert [one.scaled(1.0) for one in (number, share, excess)] == pytest.approx([3, 0.95, 1.2])
+    assert [one.scaled(2.0) for one in (number, share, excess)] == pytest.approx([6, 38 / 39, 1.4])
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])

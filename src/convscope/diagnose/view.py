@@ -24,7 +24,7 @@ class Threshold:
         value: the number.
         unit: "" for a plain ratio.
         source: who uses it, or how it was derived.
-        share: whether it is a share of a whole; scaling it up halves its distance to 1.
+        share: whether it is a share of a whole; scaling it scales its odds, share : rest, so that 95 % becomes 90 % or 97 % and never more than 100 %.
         excess: whether it says how many times something exceeds a level; scaling it scales what is above 1.
     """
 
@@ -36,8 +36,8 @@ class Threshold:
 
     def scaled(self, factor: float) -> float:
         """The threshold made `factor` times stricter or laxer, to measure how much the verdicts depend on it."""
-        if self.share and factor > 1:
-            return 1 - (1 - self.value) / factor
+        if self.share:
+            return factor * self.value / (1 - self.value + factor * self.value)
         if self.excess:
             return 1 + (self.value - 1) * factor
         return self.value * factor

@@ -17,7 +17,7 @@ from convscope.records import Finding, Fix, Observation, Severity
 GREATEST_STD = Threshold(5, "", "diagnoses.md, row 12: raw 0..255 images have 60 to 80, ImageNet-normalised ones 1")
 LEAST_STD = Threshold(0.02, "", "diagnoses.md, row 12: a tenth of the least natural images scaled to 0..1 have")
 GREATEST_OFFSET = Threshold(4, "standard deviations", "diagnoses.md, row 12: images in 0..1 have at most 1.9")
-HIGH_START = Threshold(2, "times the loss of guessing", "Karpathy's recipe: verify the loss at the start")
+HIGH_START = Threshold(2, "times the loss of guessing", "Karpathy's recipe: verify the loss at the start", excess=True)
 FAR_OFF = 4.0  # times the threshold: bytes instead of numbers around 0..1
 LEARNED_WELL = Threshold(0.25, "of the loss of guessing", "chosen: the scale of the images plainly does no harm", share=True)
 MIXED = Threshold(0.6, "of the labels' entropy", "diagnoses.md, row 23", share=True)

@@ -28,6 +28,8 @@ from convscope.records import Finding, Fix, LayerStats, Severity
 JUMP = Threshold(20, "times the rolling median", "diagnoses.md, row 15")
 SUMMED = Threshold(3, "times the mean over the batch", "chosen: class weights and label smoothing change a loss by less")
 TOOTH_RISE, TOOTH_FALL = 3.0, 5.0  # diagnoses.md, row 16: growth within 60 steps, fall within 5
+TOOTH_STEPS = 5  # from the top to the bottom
+ONE_EVENT = 40  # steps within which several crashes are one
 COLLAPSED = Threshold(0.95, "of the values near zero", "diagnoses.md, row 16", share=True)
 DEAD = Threshold(0.6, "of a layer's channels", "diagnoses.md, row 17; 2 of 83 healthy runs had a layer beyond it", share=True)
 LEARNED_WELL = Threshold(0.1, "of the loss of guessing", "chosen: units that are flat from the start plainly do no harm", share=True)
@@ -55,6 +57,8 @@ def exploding_gradients(view: RunView) -> Finding | None:
             recent.append(norm)
     crowded = [step for at, step in enumerate(jumps) if at + 2 < len(jumps) and jumps[at + 2] - step <= 20]
     if not crowded or not (outcome.bad or outcome.poor):
+        return None
+    if not outcome.bad and jumps[-1] - crowded[0] < ONE_EVENT and _regained(view, crowded[0]):
         return None
     finite = [norm for _, norm in norms if math.isfinite(norm)]
     change = {"clip_norm": 1.0, **rate_instead(view, 3)}
@@ -129,6 +133,9 @@ def activation_collapse_cycles(view: RunView) -> Finding | None:
     severity: Severity = gated(outcome)
     if severity == "note" or (not outcome.bad and view.falling and outcome.now < HARDLY * outcome.guessing):
         return None  # a spike that recovers
+    crashes = [at for found in teeth.values() for at in found]
+    if not outcome.bad and crashes and max(crashes) - min(crashes) < ONE_EVENT and _regained(view, min(crashes)):
+        return None  # several layers at one time, and what was learned before is there again
     count, most = sum(len(found) for found in teeth.values()), max((len(found) for found in teeth.values()), default=0)
     lower = rate_instead(view, 10)
     message = (
@@ -160,6 +167,12 @@ def activation_collapse_cycles(view: RunView) -> Finding | None:
 
 def _to(rate: dict[str, float]) -> str:
     return f" to about {short(rate['lr'])}" if rate else ""
+
+
+def _regained(view: RunView, step: int) -> bool:
+    """Whether the loss is now no higher than it was just before a step."""
+    before = [loss for at, loss in view.losses if step - ONE_EVENT <= at < step - TOOTH_STEPS]
+    return bool(before) and view.loss_now <= statistics.fmean(before)
 
 
 def _stays_collapsed(view: RunView, name: str) -> bool:
