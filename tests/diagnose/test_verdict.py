@@ -181,3 +181,12 @@ def test_numbers_have_three_digits() -> None:
     ]
     assert [percent(share) for share in (0.9997, 0.9951, 1.0, 0.123)] == ["99.9 %", "99.5 %", "100 %", "12 %"]
     assert (ev("x", 123456.0).value, ev("x", math.nan).value) == (123000.0, None)
+
+
+def test_a_reward_or_a_critics_score_has_no_bad_level() -> None:
+    rewards = [-0.003 if step < 3 else 0.01 * math.sin(step) for step in range(300)]
+    unseen = [o for o in healthy_observations() if o.kind not in ("loss_input", "labels", "fit", "validation")]
+    hot = layers(update_ratio=0.2)
+    assert [f.name for f in diagnose(step_records(rewards), hot, unseen).findings if f.severity != "note"] == []
+    positive = diagnose(step_records([abs(reward) + 0.003 * step for step, reward in enumerate(rewards)]), hot, unseen)
+    assert [f.name for f in positive.findings if f.severity == "problem"] == ["lr_too_high"]

@@ -21,6 +21,7 @@ from convscope.watch.identity import MOST_KNOWN, Identity, hashes_of, hashes_of_
 from convscope.watch.loss_spy import LOSSES, LossSpy
 from convscope.watch.observe import Observer
 from convscope.watch.observe_loss import compared_answers
+from convscope.watch.observe_passes import PassWatch
 
 
 @contextmanager
@@ -470,6 +471,28 @@ def test_the_same_order_in_every_epoch_is_noticed() -> None:
             identity.trained(numpy.arange(4) + 100 * batch)
     assert identity.numbers()["epoch_batches"] == 10
     assert identity.numbers()["order_repeats"] == 10
+
+
+def test_the_same_batch_in_two_passes_of_one_step_is_no_repetition() -> None:
+    identity = Identity()
+    for step in range(8):
+        for _ in range(2):  # as sharpness-aware steps and two views of a sample do
+            identity.trained(numpy.arange(4) + 100 * step, step=step)
+    assert (identity.numbers()["train_images"], identity.numbers()["repeated_batches"]) == (32, 0.0)
+    identity.trained(numpy.arange(4) + 700, step=8)
+    assert identity.numbers()["repeated_batches"] == pytest.approx(1 / 8)
+
+
+def test_how_much_a_sample_can_tell() -> None:
+    real, switches = torch.randn(64, 2), torch.randint(0, 2, (64, 9)).float()
+    users, items = torch.arange(64) % 60, torch.arange(64) % 40
+    for inputs, bits in (((real,), 46.0), ((switches,), 9.0), ((users, items), math.log2(60) + math.log2(40))):
+        deferred = Deferred()
+        watch = PassWatch(nn.Linear(1, 1), deferred, lambda _: None)
+        watch._count_levels(inputs)
+        deferred.flush()
+        assert watch.identity.bits == pytest.approx(bits)
+        assert watch.identity.axes == inputs[0].ndim
 
 
 def test_known_images_are_estimated_from_bounded_memory() -> None:

@@ -271,6 +271,8 @@ class RunView:
         hopeless = self.guessing is not None and now > HOPELESS * guessing
         blown_up = hopeless or max(losses) > self.limit(BLOWN_UP) * max(losses[0], guessing)  # and on its way back, which is no learning
         stuck = fair and now >= (1 - self.limit(NOT_LEARNED)) * guessing and (blown_up or not self.falling)
+        if self.guessing is None and min(losses) < 0:  # a reward, a likelihood or a critic's score: no level of it is good or bad
+            return Outcome(start, now, min(windows), guessing, fair, blown, False, False)
         diverged = blown or now > self.limit(DIVERGED) * max(start, guessing)
         return Outcome(
             start, now, min(windows), guessing, fair, diverged, stuck and not diverged, fair and now > self.limit(POOR) * guessing

@@ -80,6 +80,8 @@ class Identity:
         self._mask = 0
         self._twice = self._repeated = self._batches = 0
         self._before = b""
+        self._step: int | None = None
+        self._step_keys: set[bytes] = set()  # of the batches of this step
         self._order: list[int] = []
         self._matching = self._best_run = 0
         self._epoch: int | None = None
@@ -87,8 +89,14 @@ class Identity:
         self.bits: float | None = None  # that tell one sample from another, at most; None when unknown
         self.axes: int | None = None  # of a batch
 
-    def trained(self, batch: Codes, every: int = 1) -> None:
-        """A training batch's hashes; it stands for `every` batches."""
+    def trained(self, batch: Codes, every: int = 1, step: int | None = None) -> None:
+        """A training batch's hashes; it stands for `every` batches. The same batch in another pass of one step is told once."""
+        key = batch[:8].tobytes()
+        if step is None or step != self._step:
+            self._step, self._step_keys = step, set()
+        elif key in self._step_keys:
+            return
+        self._step_keys.add(key)
         self.train_images += every * len(batch)
         self._twice += every * (len(batch) - len(numpy.unique(batch)))
         if every == 1:

@@ -237,7 +237,7 @@ class PassWatch:
         else:
             modes.streak = 0
         if one.hashes is not None:
-            self._deferred.add_codes(one.hashes, functools.partial(self.identity.trained, every=one.every))
+            self._deferred.add_codes(one.hashes, functools.partial(self.identity.trained, every=one.every, step=one.step))
         for answered in one.answers:
             self._deferred.add_codes(answered.codes, functools.partial(self._count_training, one.step, answered.classes))
 
@@ -353,20 +353,19 @@ class PassWatch:
 
     def _count_levels(self, inputs: object) -> None:
         """How many different samples are possible: where there are few, equal ones occur by nature."""
-        tensors = tensors_of(inputs, whole=True)
-        values = next(tensors, None)
-        self.identity.axes = values.ndim if values is not None else None
-        if values is None or next(tensors, None) is not None or values.ndim < 2 or not values.numel():
+        tensors = [values for values in tensors_of(inputs, whole=True) if values.ndim and values.numel()]
+        batch = [values for values in tensors if len(values) == len(tensors[0])]
+        self.identity.axes = batch[0].ndim if batch else None
+        if not batch:
             return
-        some, size = values.detach()[:MOST_IMAGES].reshape(-1)[:MOST_VALUES], values.numel() // len(values)
-        looked_at = len(some)
+        sizes = [values.numel() // len(values) for values in batch]
+        with torch.no_grad():
+            levels = torch.stack([_levels(values.detach()) for values in batch])
 
         def receive(numbers: Numbers) -> None:
-            levels = 1 + numbers[0]
-            self.identity.bits = size * (REAL_BITS if levels > looked_at / 2 else math.log2(max(2.0, levels)))
+            self.identity.bits = sum(size * math.log2(max(2.0, count)) for size, count in zip(sizes, numbers, strict=True))
 
-        with torch.no_grad():  # sorted neighbours that differ; torch.unique would have to know its result's size
-            self._deferred.add((some.sort().values.diff() != 0).sum(), receive)
+        self._deferred.add(levels, receive)
 
     def _measure_input(self, images: Tensor, step: int) -> None:
         some = images.detach()[:MOST_IMAGES].float()
@@ -393,6 +392,15 @@ def _mixes(one: Pass, call: LossCall) -> bool:
     labels = call.target.detach()[: known.shape[1]]
     same_kind = call.input.requires_grad and not labels.is_floating_point() and labels.shape == known[1].shape
     return same_kind and call.input.ndim == 2 and call.input.shape[1] == one.answers[0].classes
+
+
+def _levels(values: Tensor) -> Tensor:
+    """How many different numbers there can be: the range of whole numbers; of others, those that differ among some, when they are few."""
+    if not values.is_floating_point():
+        return (values.amax() - values.amin()).float() + 1
+    some = values[:MOST_IMAGES].reshape(-1)[:MOST_VALUES]
+    different = (some.sort().values.diff() != 0).sum() + 1.0  # torch.unique would have to know its result's size
+    return torch.where(different > len(some) / 2, torch.full_like(different, 2.0**REAL_BITS), different)
 
 
 def _surely_finite(loss: Tensor) -> bool:
