@@ -44,7 +44,9 @@ def test_a_batch_that_stands_for_several_counts_as_several() -> None:
 def test_a_long_run_looks_at_one_batch_in_so_many(monkeypatch) -> None:
     looks = []
     trained = Identity.trained
-    monkeypatch.setattr(Identity, "trained", lambda self, batch, every=1, step=None: looks.append(every) or trained(self, batch, every, step))
+    monkeypatch.setattr(
+        Identity, "trained", lambda self, batch, every=1, step=None: looks.append(every) or trained(self, batch, every, step)
+    )
     torch.manual_seed(0)
     model, images, labels = nn.Linear(20, 3), torch.randn(64, 20), torch.randint(0, 3, (64,))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
