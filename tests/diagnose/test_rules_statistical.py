@@ -19,6 +19,7 @@ from hand_made import (
     falling,
     flat,
     found,
+    healthy_observations,
     judged,
     layer,
     layers,
@@ -27,6 +28,7 @@ from hand_made import (
     seen,
 )
 
+from convscope.diagnose import diagnose
 from convscope.records import Histogram, LayerStats, Observation
 
 
@@ -468,3 +470,17 @@ def test_layers_that_no_gradient_reaches_although_the_head_learns_a_little() -> 
     assert (finding.severity, finding.where, finding.step) == ("warning", "2.conv", 40)
     assert said(judged(rows=rows)) == ["dead_units"]
     assert said(judged(rows=rows, losses=[2.3 * math.exp(-step / 30) for step in range(STEPS)])) == []  # nothing is left to learn
+
+
+def test_amounts_that_do_not_belong_to_the_images() -> None:
+    unseen = [o for o in healthy_observations() if o.kind not in ("loss_input", "labels", "fit", "validation")]
+    amounts = loss_inputs("mse_loss", classes=1, target="real", same_shape=True)
+    verdict = diagnose(step_records(flat(level=1.0)), layers(), [*unseen, *amounts])
+    finding = found(verdict, "labels_look_random")
+    assert finding.severity == "problem"
+    assert finding.message == (
+        "The network takes steps of a usual size and passes its signal on from the first layer to the last, yet after 300 steps it is no better than "
+        "at the start: the labels do not seem to belong to the images."
+    )
+    own_loss = diagnose(step_records(flat(level=1.0)), layers(), unseen)  # two views of a sample may stay equally far apart
+    assert "labels_look_random" not in said(own_loss)

@@ -42,6 +42,7 @@ AHEAD = 0.1  # of the samples: training over evaluation
 FEW_STEPS = 100  # of windows that are looked at, at least
 EASIER = 0.15  # of the images; running ahead of the last training batches by chance is below 0.1
 NOISY = Threshold(0.1, "of the images", "chosen: a tenth of wrong labels costs accuracy that can be measured")
+OF_AMOUNTS = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")  # losses between answers and given amounts
 USUAL_RATIOS = (2e-4, 3e-2)  # update over weight within which a network moves at an ordinary pace (Karpathy's 1e-3 and its neighbourhood)
 NEARLY_GUESSING = 0.8  # of the loss of guessing: less than a fifth of it is gone
 NOT_BETTER = 0.01  # of the loss of guessing
@@ -260,8 +261,10 @@ def _nothing_to_learn(view: RunView) -> Finding | None:
     """The loss stays at guessing while updates have a usual size and the signal passes through all layers."""
     outcome = view.outcome
     ratios = sorted(r for _, r in view.median_ratios[-100:])
-    if not (outcome.stuck or _validation_guesses(view)) or view.guessing is None or len(ratios) < 20:
+    known = view.guessing is not None or any(o.subject in OF_AMOUNTS for o in view.seen("loss_input"))
+    if not (outcome.stuck or (view.guessing is not None and _validation_guesses(view))) or not known or len(ratios) < 20:
         return None
+    level = "guessing" if view.guessing is not None else "at the start"
     usual = USUAL_RATIOS[0] < ratios[len(ratios) // 2] < USUAL_RATIOS[1]
     if not usual or not carries_signal(view):
         return None
@@ -271,7 +274,7 @@ def _nothing_to_learn(view: RunView) -> Finding | None:
         "training labels",
         0,
         "The network takes steps of a usual size and passes its signal on from the first layer to the last, yet after "
-        f"{view.step_count} steps it is no better than guessing: the labels do not seem to belong to the images.",
+        f"{view.step_count} steps it is no better than {level}: the labels do not seem to belong to the images.",
         Fix("Check that images and labels are read in the same order and shuffled together; look at a few pairs."),
         (ev("update over weight, median", ratios[len(ratios) // 2]), *loss_evidence(outcome)),
         "Zhang et al. 2017; TheDeepChecker",
@@ -399,8 +402,8 @@ def label_noise(view: RunView) -> Finding | None:
 def new_samples_unknown(view: RunView) -> str:
     """Why it is not known how many new samples are answered rightly; "" when it is."""
     looks = view.seen("validation")
-    if not looks:
-        return BY_NAME["validation"].missing
+    if not view.seen("fit") or not looks:
+        return BY_NAME["fit" if looks else "validation"].missing
     if any(number(o, "in_training", 0) < 0.5 and math.isfinite(number(o, "accuracy")) for o in looks):
         return ""
     return only_trained_on(view) or (
@@ -411,6 +414,6 @@ def new_samples_unknown(view: RunView) -> str:
 RULES = (
     Rule("input_not_normalised", input_not_normalised, False, ("input",)),
     Rule("data_order_or_leak", data_order_or_leak, True, ("labels", "identity", "validation"), unknown=_leak_unknown),
-    Rule("labels_look_random", labels_look_random, False, ("fit",), least_steps=50, unknown=new_samples_unknown),
+    Rule("labels_look_random", labels_look_random, False, ("loss",), least_steps=50, unknown=new_samples_unknown),
     Rule("label_noise", label_noise, False, ("fit",), least_steps=50),
 )
