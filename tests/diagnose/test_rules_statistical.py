@@ -26,6 +26,7 @@ from hand_made import (
     loss_inputs,
     said,
     seen,
+    step_records,
 )
 
 from convscope.diagnose import diagnose
