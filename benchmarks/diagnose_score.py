@@ -127,7 +127,7 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
         return (0.0, 1.0)
     z, p = 1.96, hits / count
     middle, half = p + z * z / (2 * count), z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    return ((middle - half) / (1 + z * z / count), (middle + half) / (1 + z * z / count))
+    return (max(0.0, (middle - half) / (1 + z * z / count)), min(1.0, (middle + half) / (1 + z * z / count)))
 
 
 def share(hits: int, count: int) -> str:

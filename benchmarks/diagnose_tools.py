@@ -382,8 +382,8 @@ def main() -> None:
     parser.add_argument("--python", type=Path, help="interpreter of an environment that has the tools; made and deleted when left out")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=2)
-    parser.add_argument("--harmful", type=int, default=80)
-    parser.add_argument("--healthy", type=int, default=50)
+    parser.add_argument("--harmful", type=int, default=60)
+    parser.add_argument("--healthy", type=int, default=40)
     parser.add_argument("--minutes", type=float, default=60)
     arguments = parser.parse_args()
     if arguments.what == "measure":

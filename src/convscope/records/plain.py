@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 SCHEMA = 1  # grows when a field changes its meaning; new fields alone do not change it
 R = TypeVar("R")
@@ -42,7 +43,8 @@ def from_json(kind: type[R], value: Any) -> R:
         KeyError: a field without a default is missing.
         TypeError: the value is not of the shape that the class describes.
     """
-    built: R = _build(kind, value)
+    wanted: Any = kind
+    built: R = _reader(wanted)(value)
     return built
 
 
@@ -54,36 +56,58 @@ def dump(record: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def _build(kind: Any, value: Any) -> Any:
+@cache
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """How a value of a type is read: worked out once, since looking at types takes longer than building a record."""
     origin, args = get_origin(kind), get_args(kind)
-    if kind is Any or origin is Literal:
-        return value
-    if origin is Union or str(origin) == "<class 'types.UnionType'>":
-        if value is None and type(None) in args:
-            return None
+    if origin in (Union, UnionType):
         kinds = [arg for arg in args if arg is not type(None)]
-        return _build(kinds[0], value) if len(kinds) == 1 else value  # plain kinds, such as int | str: JSON tells them apart
+        return _optional(kinds[0]) if len(kinds) == 1 else _as_it_is  # plain kinds, such as int | str: JSON tells them apart
     if kind is float:
-        return math.nan if value is None else float(value)
+        return _number
     if kind is bytes:
-        return bytes.fromhex(value)
+        return bytes.fromhex
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        if not isinstance(value, dict):
-            raise TypeError(f"expected an object for {kind.__name__}, got {type(value).__name__}")
-        return kind(**{name: _build(hint, value[name]) for name, hint, needed in _fields(kind) if needed or name in value})
+        return _record(kind)
     if origin is tuple:
-        items = args[:1] * len(value) if len(args) == 2 and args[1] is Ellipsis else args
-        return tuple(_build(item, part) for item, part in zip(items, value, strict=True))
-    if origin in (dict, Mapping) or str(origin) == "<class 'collections.abc.Mapping'>":
-        return {key: _build(args[1], part) for key, part in value.items()}
+        return _tuple(args)
+    if origin in (dict, Mapping):
+        read = _reader(args[1])
+        return lambda value: {key: read(part) for key, part in value.items()}
+    return _as_it_is
+
+
+def _as_it_is(value: Any) -> Any:
     return value
 
 
-@cache
-def _fields(kind: type) -> tuple[tuple[str, Any, bool], ...]:
-    """(name, type, whether it must be given) of a record's fields; working out their types takes longer than building a record."""
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _optional(kind: Any) -> Callable[[Any], Any]:
+    read = _reader(kind)
+    return lambda value: None if value is None else read(value)
+
+
+def _tuple(kinds: tuple[Any, ...]) -> Callable[[Any], Any]:
+    if len(kinds) == 2 and kinds[1] is Ellipsis:
+        read = _reader(kinds[0])
+        return lambda value: tuple(read(part) for part in value)
+    readers = [_reader(kind) for kind in kinds]
+    return lambda value: tuple(read(part) for read, part in zip(readers, value, strict=True))
+
+
+def _record(kind: type[Any]) -> Callable[[Any], Any]:
     hints = get_type_hints(kind)
-    return tuple((f.name, hints[f.name], not _has_default(f)) for f in dataclasses.fields(kind))
+    fields = tuple((f.name, _reader(hints[f.name]), not _has_default(f)) for f in dataclasses.fields(kind))
+
+    def build(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise TypeError(f"expected an object for {kind.__name__}, got {type(value).__name__}")
+        return kind(**{name: read(value[name]) for name, read, needed in fields if needed or name in value})
+
+    return build
 
 
 def _has_default(f: dataclasses.Field[Any]) -> bool:
