@@ -62,6 +62,13 @@ def test_the_weight_decay_that_is_suggested_depends_on_how_it_is_applied(decoupl
     assert finding.fix.change == {"weight_decay": decay}
 
 
+@pytest.mark.parametrize(("batch_size", "suggested"), [(8.0, 0.003), (128.0, 0.005), (512.0, 0.01), (8192.0, 0.01)])
+def test_rates_for_adam_grow_with_the_batch(batch_size: float, suggested: float) -> None:
+    besides = [seen("optimizer", 0, "0", **{**OPTIMIZER, "kind": "AdamW"}), seen("labels", 0, **{**LABELS, "batch_size": batch_size})]
+    finding = found(judged(*besides, losses=flat(level=5.0), rows=layers(update_ratio=0.2), lr=0.5), "lr_too_high")
+    assert finding.fix.change == {"lr": suggested, "schedule": "one_cycle"}
+
+
 def test_units_that_died_in_training_need_a_lower_rate_and_units_that_began_dead_do_not() -> None:
     dead = {"positive": b"\x00", "zero_count": 1000}
     late = [row for row in layers() if row.kind != "ReLU"] + [
@@ -71,7 +78,11 @@ def test_units_that_died_in_training_need_a_lower_rate_and_units_that_began_dead
         layer("0.act", step, "ReLU", weighted=False, **dead) for step in range(STEPS)
     ]
     fresh = {"init": "kaiming_normal", "schedule": "one_cycle"}
-    assert found(judged(losses=flat(), rows=late), "dead_units").fix.change == {**fresh, "lr": 0.02}
+    finding = found(judged(losses=flat(), rows=late), "dead_units")
+    assert finding.fix.change == {**fresh, "lr": 0.02}
+    assert finding.fix.text == (
+        "Train again with Kaiming's initial weights and a learning rate of about 0.02 that rises slowly at the start (1cycle), or use LeakyReLU."
+    )
     finding = found(judged(losses=flat(), rows=early), "dead_units")
     assert finding.fix.change == fresh
     assert finding.fix.text == (

@@ -232,7 +232,7 @@ def test_steps_that_are_too_large() -> None:
 @pytest.mark.parametrize(
     ("optimizer", "rate", "layer_count", "norms", "suggested"),
     [
-        ("Adam", 0.3, 3, 0, 0.003),
+        ("Adam", 0.3, 3, 0, 0.003),  # in batches of 32
         ("SGD", 0.5, 3, 0, 0.05),
         ("SGD", 0.5, 9, 0, 0.02),  # deep, without batch normalisation
         ("SGD", 0.5, 9, 8, 0.05),

@@ -7,6 +7,7 @@ applies a change only sets settings. Nothing here touches data or code: a fault 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from convscope.errors import UnknownNameError
@@ -48,47 +49,59 @@ def check_change(change: dict[str, Any]) -> dict[str, Any]:
     return change
 
 
-# Peaks at which 1cycle trains image classifiers: Adam's family at 1e-3 to 3e-3, SGD with momentum at 0.05 to 0.1 (He et al. 2016). A deep network without
-# batch normalisation bears less of SGD (0.01 in Simonyan and Zisserman 2015).
-USUAL_RATES: dict[str, float] = dict.fromkeys(("adam", "adamw", "adamax", "nadam", "radam"), 0.003) | {"sgd": 0.05, "rmsprop": 0.001}
-DEEP_RATES: dict[str, float] = {"sgd": 0.02}
+# Peaks at which 1cycle trains image classifiers in batches of 32: Adam's family at 1e-3 to 3e-3, SGD with momentum at 0.05 to 0.1 (He et al. 2016). A deep
+# network without batch normalisation bears less of SGD (0.01 in Simonyan and Zisserman 2015).
+ADAPTIVE_RATES: dict[str, float] = dict.fromkeys(("adam", "adamw", "adamax", "nadam", "radam"), 0.003) | {"rmsprop": 0.001}
+SGD_RATE, DEEP_SGD_RATE = 0.05, 0.02
 DEEP = 8  # layers with weights
 APART = 3.0  # times: a rate nearer to the usual one than this is judged by its own steps
 
 
-def lower_rate(present: float, optimizer: str, times: float, *, deep: bool = False) -> float:
+def usual_rate(optimizer: str, batch_size: float, *, deep: bool = False) -> float | None:
+    """The highest learning rate at which 1cycle usually trains an image classifier; None for an optimiser of which it is not known.
+
+    Args:
+        optimizer: class name, such as "Adam".
+        batch_size: images a step; Adam's rate grows with its square root (Malladi et al. 2022), to four times at most.
+        deep: whether the network has `DEEP` layers or more and no batch normalisation.
+
+    Example:
+        >>> usual_rate("Adam", 32), usual_rate("AdamW", 512), usual_rate("SGD", 512), usual_rate("SGD", 32, deep=True), usual_rate("Lion", 32)
+        (0.003, 0.01, 0.05, 0.02, None)
+    """
+    name = optimizer.lower()
+    if name == "sgd":
+        return DEEP_SGD_RATE if deep else SGD_RATE
+    if name not in ADAPTIVE_RATES:
+        return None
+    return rounded(ADAPTIVE_RATES[name] * math.sqrt(min(16.0, max(1.0, batch_size / 32))))
+
+
+def lower_rate(present: float, usual: float | None, times: float) -> float:
     """A learning rate to try in place of one that is too high.
 
     Args:
         present: the rate, above 0.
-        optimizer: class name, such as "Adam"; "" when it is unknown.
-        times: how many times too high the steps look; what counts where the usual rate of the optimiser is unknown or not far below.
-        deep: whether the network has `DEEP` layers or more and no batch normalisation.
+        usual: that of the optimiser, when it is known.
+        times: how many times too high the steps look; what counts where the usual rate is unknown or not far below.
 
     Example:
-        >>> lower_rate(0.3, "Adam", 50), lower_rate(0.3, "Lion", 50), lower_rate(0.1, "SGD", 50)
+        >>> lower_rate(0.3, 0.003, 50), lower_rate(0.3, None, 50), lower_rate(0.1, 0.05, 50)
         (0.003, 0.005, 0.01)
     """
-    usual = _usual(optimizer, deep)
-    if usual is not None:
-        return usual if usual * APART <= present else rounded(present / min(10.0, max(APART, times)))
-    return rounded(present / min(100.0, max(APART, times)))
+    if usual is not None and usual * APART <= present:
+        return usual
+    return rounded(present / min(100.0 if usual is None else 10.0, max(APART, times)))
 
 
-def higher_rate(present: float, optimizer: str, times: float, *, deep: bool = False) -> float:
+def higher_rate(present: float, usual: float | None, times: float) -> float:
     """A learning rate to try in place of one that is too low; arguments as for `lower_rate`.
 
     Example:
-        >>> higher_rate(1e-6, "SGD", 1000), higher_rate(0.002, "Adam", 5)
+        >>> higher_rate(1e-6, 0.05, 1000), higher_rate(0.002, 0.003, 5)
         (0.05, 0.01)
     """
-    usual = _usual(optimizer, deep)
     return usual if usual is not None and usual >= APART * present else rounded(present * min(1000.0, max(APART, times)))
-
-
-def _usual(optimizer: str, deep: bool) -> float | None:
-    name = optimizer.lower()
-    return DEEP_RATES.get(name, USUAL_RATES.get(name)) if deep else USUAL_RATES.get(name)
 
 
 def rounded(value: float) -> float:

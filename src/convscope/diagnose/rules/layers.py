@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 
-from convscope.diagnose.changes import DEEP, higher_rate, lower_rate
+from convscope.diagnose.changes import DEEP, higher_rate, lower_rate, usual_rate
 from convscope.diagnose.view import RunView, number
 from convscope.records import LayerStats
 
@@ -77,10 +77,12 @@ def rate_instead(view: RunView, times: float) -> dict[str, float]:
     present = max((rate for _, rate in view.learning_rates), default=math.nan)
     if not present > 0:
         return {}
-    network, optimizer = view.last("network"), view.last("optimizer")
+    network, optimizer, labels = view.last("network"), view.last("optimizer"), view.last("labels")
     kind = str(optimizer.numbers.get("kind") or "") if optimizer is not None else ""
+    batch_size = number(labels, "batch_size", 0) if labels is not None else 0.0
     deep = len(view.weighted_layers) >= DEEP and network is not None and number(network, "batch_norms", 0) == 0
-    return {"lr": lower_rate(present, kind, times, deep=deep) if times > 1 else higher_rate(present, kind, 1 / max(times, 1e-9), deep=deep)}
+    usual = usual_rate(kind, batch_size, deep=deep)
+    return {"lr": lower_rate(present, usual, times) if times > 1 else higher_rate(present, usual, 1 / max(times, 1e-9))}
 
 
 def recent_never_positive(records: Sequence[LayerStats]) -> tuple[int, int, int]:

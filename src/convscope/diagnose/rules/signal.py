@@ -151,7 +151,7 @@ def activation_collapse_cycles(view: RunView) -> Finding | None:
         step,
         message,
         Fix(
-            f"Lower the learning rate{_to(lower)}, raise it slowly at the start (1cycle), and add batch normalisation.",
+            f"Lower the learning rate{_about('to', lower)}, raise it slowly at the start (1cycle), and add batch normalisation.",
             {"norm": True, "schedule": "one_cycle", **lower},
         ),
         (
@@ -165,8 +165,8 @@ def activation_collapse_cycles(view: RunView) -> Finding | None:
     )
 
 
-def _to(rate: dict[str, float]) -> str:
-    return f" to about {short(rate['lr'])}" if rate else ""
+def _about(word: str, rate: dict[str, float]) -> str:
+    return f" {word} about {short(rate['lr'])}" if rate else ""
 
 
 def _regained(view: RunView, step: int) -> bool:
@@ -230,7 +230,7 @@ def _new_weights(view: RunView, since: int) -> Fix:
     """Units that died in training were killed by steps too large; units that began dead only need other weights."""
     lower = rate_instead(view, 3) if since > 0 else {}
     return Fix(
-        f"Train again with Kaiming's initial weights and a learning rate{_to(lower)} that rises slowly at the start (1cycle), or use LeakyReLU.",
+        f"Train again with Kaiming's initial weights and a learning rate{_about('of', lower)} that rises slowly at the start (1cycle), or use LeakyReLU.",
         {"init": "kaiming_normal", "schedule": "one_cycle", **lower},
     )
 
