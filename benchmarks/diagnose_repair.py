@@ -147,7 +147,12 @@ def _result(harmful: Sequence[Scored], repairs: Sequence[Repair]) -> dict[str, A
         "random, for the same runs": row([one.random for one in repairs if not one.exact]),
         "runs": [
             {"key": one.run.case.key, "finding": one.finding.name, "change": one.finding.fix.change}
-            | {"accuracy": one.run.accuracy, "twin": one.run.twin, "suggested": round(one.suggested, 3) + 0.0, "random": round(one.random, 3) + 0.0}
+            | {
+                "accuracy": one.run.accuracy,
+                "twin": one.run.twin,
+                "suggested": round(one.suggested, 3) + 0.0,
+                "random": round(one.random, 3) + 0.0,
+            }
             for one in repairs
         ],
     }
