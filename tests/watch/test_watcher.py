@@ -2,6 +2,7 @@
 
 import math
 import threading
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -244,6 +245,44 @@ def test_attention_answers_for_the_weights_that_it_uses_directly():
         optimizer.step()
     assert math.isfinite(watch.layers()["self_attn"][0].gradient_rms)
     assert not watch.notes
+
+
+@pytest.mark.parametrize("functional", [False, True])
+def test_evaluation_by_one_fused_call_stays_one(functional, monkeypatch):
+    """PyTorch evaluates an encoder layer by a fused call, which rounds differently, only where no hook is attached."""
+
+    class Classifier(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True), 2, enable_nested_tensor=False)
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, inputs):
+            hidden = self.encoder(inputs).mean(1)
+            return self.head(F.relu(hidden) if functional else hidden)
+
+    fused, calls = torch._transformer_encoder_layer_fwd, []
+    monkeypatch.setattr(torch, "_transformer_encoder_layer_fwd", lambda *arguments: calls.append(1) or fused(*arguments))
+
+    def run(watched):
+        torch.manual_seed(0)
+        model, inputs = Classifier(), torch.randn(4, 5, 8)
+        optimizer, results = torch.optim.SGD(model.parameters(), lr=0.1), []
+        with Watcher(model) if watched else nullcontext() as watch:
+            for _ in range(3):
+                model.train()
+                F.cross_entropy(model(inputs), torch.arange(4) % 3).backward()
+                optimizer.step()
+                model.eval()
+                with torch.no_grad():
+                    results.append(model(inputs))
+        return results, watch
+
+    plain, _ = run(False)
+    watched, watch = run(True)
+    assert all(torch.equal(one, other) for one, other in zip(plain, watched, strict=True))
+    assert len(calls) == 2 * 3 * 2  # in each run, in each evaluation, both layers
+    assert len(watch.layers()["encoder.layers.1.linear2"]) == 3
 
 
 def test_watching_goes_on_where_another_run_stopped():

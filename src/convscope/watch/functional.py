@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from convscope.capture import Capture
+from convscope.watch.layers import fast_in_evaluation
 
 _PLAIN = (
     "gelu",
@@ -90,9 +91,14 @@ class FunctionCalls:
         self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
         self._model = None
         hooks = self._hooks[model]
-        if not self._found and hooks is not None:
+        if hooks is None:
+            return
+        if not self._found:
             hooks.close()
             self._hooks[model] = None
+        elif fast_in_evaluation(model):
+            hooks.close()
+            del self._hooks[model]  # attached again when the next training pass begins
 
     def close(self) -> None:
         """Leave everything as it was."""

@@ -96,6 +96,14 @@ def unwrapped(model: nn.Module) -> nn.Module:
             return model
 
 
+def fast_in_evaluation(model: nn.Module) -> set[nn.Module]:
+    """The modules that PyTorch evaluates by one fused call, as long as no hook is attached to any of them; it rounds differently.
+
+    `nn.TransformerEncoderLayer` looks for hooks on itself and its submodules. Ours are attached there only while a training pass runs.
+    """
+    return {part for module in model.modules() if isinstance(module, nn.TransformerEncoderLayer) for part in module.modules()}
+
+
 def is_opaque(module: nn.Module) -> bool:
     """Whether a module runs as one piece: compiled by torch.compile, or scripted."""
     return isinstance(getattr(module, "_orig_mod", None), nn.Module) or isinstance(module, torch.jit.ScriptModule)

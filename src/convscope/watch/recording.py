@@ -31,7 +31,7 @@ from convscope.watch.buffers import Buffers
 from convscope.watch.functional import FunctionCalls
 from convscope.watch.graph_facts import first_tensor
 from convscope.watch.hyper import hyper_parameters
-from convscope.watch.layers import Layer, is_compiled_in_place, is_opaque, parameter_owners, watched_layers
+from convscope.watch.layers import Layer, fast_in_evaluation, is_compiled_in_place, is_opaque, parameter_owners, watched_layers
 from convscope.watch.loss_spy import LossCall, LossSpy
 from convscope.watch.observe import Observer
 from convscope.watch.parameters import ParameterWatch
@@ -101,6 +101,9 @@ class Recording:
         self._sink: Sink = Alone(log)
         self._layers, self.notes = watched_layers(models, wanted)
         self._hooks, self._spy = Capture(), LossSpy(self._loss_called)
+        fast = {part for model in models.values() for part in fast_in_evaluation(model)}
+        self._passing = [layer for layer in self._layers if layer.module in fast]  # hooked only while a training pass runs
+        self._passing_hooks = Capture()
         self._functions = FunctionCalls(self._take)
         self._observers = {
             name: Observer(model, self._emitter(name), spy=False, on_backward=self._backward_reached) for name, model in models.items()
@@ -128,7 +131,8 @@ class Recording:
         """Attach every hook."""
         self._sink = sink_for(self._log, [layer.name for layer in self._layers], self.notes.append)
         for layer in self._layers:
-            self._hooks.add(layer.module.register_forward_hook(self._layer_hook(layer)))
+            if layer not in self._passing:
+                self._hooks.add(layer.module.register_forward_hook(self._layer_hook(layer)))
         for name, model in self._models.items():
             self._observers[name].steps = self.step
             if not is_compiled_in_place(model):
@@ -140,6 +144,7 @@ class Recording:
     def close(self) -> None:
         """Take every hook off and write what is left; also after an exception in the middle of a step."""
         self._functions.close()
+        self._passing_hooks.close()
         self._hooks.close()
         self._spy.__exit__()
         with self._careful("the end"):
@@ -176,6 +181,8 @@ class Recording:
                 self._speaking = self._observers[name]
                 self._speaking.forward_begin(arguments or keywords)
                 if torch.is_grad_enabled() and not _in_backward():
+                    for layer in self._passing:
+                        self._passing_hooks.add(layer.module.register_forward_hook(self._layer_hook(layer)))
                     self._forget_evaluation()
                     self._evaluating = not module.training
                     self._calls.clear()
@@ -186,6 +193,7 @@ class Recording:
 
     def _passed_hook(self, name: str) -> Callable[..., None]:
         def passed(module: nn.Module, _: tuple[Any, ...], output: Any) -> None:
+            self._passing_hooks.close()
             self._functions.end(module)
             if output is not None:  # None: the pass raised
                 with self._careful("A pass"):
