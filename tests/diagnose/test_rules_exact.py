@@ -328,6 +328,11 @@ def test_measuring_the_training_accuracy_is_no_leak() -> None:
     assert said(judged(identity(epochs=1.0), evaluations()[0])) == []
 
 
+def test_samples_that_come_again_at_once() -> None:
+    assert said(judged(identity(duplicates=0.8))) == ["data_order_or_leak"]
+    assert said(judged(identity(duplicates=0.8, bits=8.0))) == []  # one of eight states again and again, as in a replay memory
+
+
 def test_labels_learned_by_heart() -> None:
     verdict = judged(seen("fit", 250, **{**FIT, "accuracy": 0.8}), seen("validation", 250, **{**VALIDATION, "accuracy": 0.11, "loss": 4.0}))
     assert found(verdict, "labels_look_random").message == (

@@ -112,6 +112,12 @@ def test_an_empty_run() -> None:
     assert diagnose([], []).verdict == "too_early"
 
 
+def test_a_run_of_which_neither_layers_nor_losses_were_seen_is_not_called_healthy() -> None:
+    blind = diagnose(step_records([math.nan] * 300), [])
+    assert (blind.verdict, blind.findings) == ("too_early", ())
+    assert diagnose(step_records(falling()), []).verdict == "healthy"
+
+
 def test_how_thresholds_scale() -> None:
     number, share, excess = Threshold(3, "", ""), Threshold(0.95, "", "", share=True), Threshold(1.2, "", "", excess=True)
     assert [one.scaled(0.5) for one in (number, share, excess)] == pytest.approx([1.5, 19 / 21, 1.1])

@@ -539,6 +539,25 @@ def test_what_lies_between_weighted_layers(layers: list[nn.Module], pairs: tuple
     assert (numbers["pairs"], numbers["linear_pairs"], numbers["active_pairs"]) == pairs
 
 
+@pytest.mark.parametrize(("activation", "linear"), [(nn.ReLU(), 1), (nn.Identity(), 5)])
+def test_a_shortcut_around_an_activation_does_not_make_layers_linear(activation: nn.Module, linear: int) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inside = nn.Sequential(nn.Linear(8, 8), activation, nn.Dropout(0.5), nn.Linear(8, 8))
+
+        def forward(self, hidden: Tensor) -> Tensor:
+            return hidden + activation(self.inside(hidden))
+
+    model = nn.Sequential(nn.Linear(8, 8), Block(), Block(), nn.Linear(8, 3))
+    numbers = network_numbers(model, model(torch.randn(2, 8)))
+    assert (numbers["pairs"], numbers["linear_pairs"], numbers["active_pairs"]) == (
+        5,
+        linear,
+        5 - linear,
+    )  # the first block follows a layer directly
+
+
 def test_functional_activations_and_in_place_ones_are_seen() -> None:
     class Functional(nn.Module):
         def __init__(self) -> None:

@@ -285,6 +285,24 @@ def test_evaluation_by_one_fused_call_stays_one(functional, monkeypatch):
     assert len(watch.layers()["encoder.layers.1.linear2"]) == 3
 
 
+def test_lbfgs_at_its_minimum_may_stand_still():
+    torch.manual_seed(5)
+    inputs, model = torch.randn(40, 5), nn.Linear(5, 1)
+    labels = (inputs[:, 0] - inputs[:, 1] + 0.5 * torch.randn(40) > 0).float()
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.3)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.binary_cross_entropy_with_logits(model(inputs)[:, 0], labels) + 0.02 * model.weight.square().sum()
+        loss.backward()
+        return loss
+
+    with Watcher(model) as watch:
+        for _ in range(12):
+            optimizer.step(closure)
+    assert [finding.name for finding in watch.diagnose().findings] == []
+
+
 def test_watching_goes_on_where_another_run_stopped():
     model, log = network(), RunLog.create()
     with Watcher(model, log=log):

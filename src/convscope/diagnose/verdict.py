@@ -70,6 +70,7 @@ def diagnose(
     flat = (record for records in layers.values() for record in records) if isinstance(layers, Mapping) else layers
     view = RunView.of(steps, flat, observations, scale)
     early = view.step_count < EARLY_STEPS
+    unseen = not view.layers and not view.losses  # that nothing was found says nothing then
     findings: list[Finding] = []
     not_checked: dict[str, str] = {}
     parts = by_network(view)
@@ -77,7 +78,9 @@ def diagnose(
         found, lacking = _ask(part, ignored, alone=len(parts) == 1, early=early)
         findings += [dataclasses.replace(f, where=f"{network}/{f.where}" if f.where else network) if network else f for f in ranked(found)]
         not_checked.update(lacking)
-    return Verdict(_word(findings, early=early), view.step_count, tuple(findings), tuple(NotChecked(*item) for item in not_checked.items()))
+    return Verdict(
+        _word(findings, early=early or unseen), view.step_count, tuple(findings), tuple(NotChecked(*item) for item in not_checked.items())
+    )
 
 
 def by_network(view: RunView) -> dict[str, RunView]:

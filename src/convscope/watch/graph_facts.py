@@ -96,7 +96,7 @@ def linear_pairs(root: Any, names: dict[int, str]) -> Pairs:
         if not (linear or active or pooled):
             continue
         found.all += 1
-        if linear:
+        if linear and not active:  # with both, a shortcut goes around layers that have an activation
             found.linear += 1
             found.first = f"{_name(source, names) or 'one layer'} and {_name(node, names) or 'the next'}"
         elif active:

@@ -87,7 +87,8 @@ class WeightWatch:
             self._judge(carry, step)
         if self._seen.get(id(optimizer)) != len(parameters):
             self._meet(optimizer, parameters, step)
-        if scheduled(step) and float(optimizer.param_groups[0].get("lr", 1.0)) > LEAST_RATE:
+        stands_at_minimum = isinstance(optimizer, torch.optim.LBFGS)  # rightly: it stops by itself
+        if scheduled(step) and not stands_at_minimum and float(optimizer.param_groups[0].get("lr", 1.0)) > LEAST_RATE:
             self._remember(parameters, float(optimizer.param_groups[0]["lr"]), proportional=isinstance(optimizer, torch.optim.SGD))
         self._passes = passes
 

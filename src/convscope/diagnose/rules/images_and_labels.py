@@ -226,7 +226,7 @@ def _repeats(view: RunView) -> Finding | None:
     if identity is None or number(identity, "train_images", 0) < 256 or not view.alone:  # a critic judges the same sample several times
         return None
     twice, again = number(identity, "duplicates", 0), number(identity, "repeated_batches", 0)
-    if twice > view.limit(TWICE_IN_BATCH) or 0.3 < again < 0.98:
+    if (twice > view.limit(TWICE_IN_BATCH) or 0.3 < again < 0.98) and not few_samples_possible(view):
         return Finding(
             "data_order_or_leak",
             "problem" if view.outcome.bad else "warning",
