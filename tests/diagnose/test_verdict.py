@@ -112,8 +112,8 @@ def test_an_empty_run() -> None:
     assert diagnose([], []).verdict == "too_early"
 
 
-def test_a_run_of_which_neither_layers_nor_losses_were_seen_is_not_called_healthy() -> None:
-    blind = diagnose(step_records([math.nan] * 300), [])
+def test_a_run_whose_loss_was_not_seen_is_not_called_healthy() -> None:
+    blind = diagnose(step_records([math.nan] * 300), layers())
     assert (blind.verdict, blind.findings) == ("too_early", ())
     assert diagnose(step_records(falling()), []).verdict == "healthy"
 

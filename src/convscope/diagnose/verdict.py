@@ -70,7 +70,7 @@ def diagnose(
     flat = (record for records in layers.values() for record in records) if isinstance(layers, Mapping) else layers
     view = RunView.of(steps, flat, observations, scale)
     early = view.step_count < EARLY_STEPS
-    unseen = not view.layers and not view.losses  # that nothing was found says nothing then
+    unseen = not view.losses  # that nothing was found says little then
     findings: list[Finding] = []
     not_checked: dict[str, str] = {}
     parts = by_network(view)
