@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: demo test check bench docs axe
-demo: .stamps/run ; $(BIN)/convscope train mnist --name demo
+demo: .stamps/run
+	$(BIN)/convscope train mnist --name demo
+	@echo 'Next: source .venv/bin/activate, then convscope diagnose runs/demo, or convscope lab runs/demo to look inside in the browser.'
 test: .stamps/dev ; $(BIN)/python -m pytest -n 2 --dist worksteal
 check: .stamps/dev ; $(BIN)/python tools/check.py
 bench: .stamps/dev ; $(BIN)/python benchmarks/run_all.py
@@ -12,6 +14,7 @@ axe: .stamps/axe/node_modules/axe-core/axe.min.js
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "convscope needs Python 3.11 or newer; this is " + sys.version)'
+	@echo 'Setting up .venv, once: one to three minutes, most of them for PyTorch.'
 	$(PYTHON) -m venv .venv
 .stamps/run: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .

@@ -42,7 +42,7 @@ def test_graded_answers_hints_and_what_cannot_be_read(tmp_path):
     text, answered = talk(tmp_path / "quiz.json", "skip", "?", "1 2 3", "-1 -1 -1/0 0 0/1 1 1", "9", "q")
     assert answered == 2
     assert "Which row of the kernel lies on ink" in text
-    assert "A 3×3 kernel is asked for; this one has 1 rows and 3 columns." in text
+    assert "A 3×3 kernel is asked for; this one is 1×3." in text
     assert "Right. It detects top edges" in text
     assert "Not so. You say 9; computed: 9.5." in text
     assert [one["rating"] for one in load(tmp_path / "quiz.json").reviews] == [2, 1]

@@ -100,6 +100,12 @@ def test_what_cannot_be_read_can_be_typed_again(number, typed):
         grade(question(number), typed)
 
 
+def test_a_word_where_a_number_is_asked_for():
+    with pytest.raises(NotUnderstood) as caught:
+        grade(question(15), "forty")
+    assert str(caught.value) == "A number is asked for, such as 784 or 28*28; 'forty' is none."
+
+
 def test_it_says_what_running_gave():
     assert grade(question(2), "1 1 1 / 0 0 0 / -1 -1 -1").said == (
         "It does not answer top edges with a positive number: top edge -3, bottom edge 3, left edge 0, right edge 0, plain ink 0."

@@ -92,6 +92,8 @@ def read_number(typed: str) -> float:
     text = typed.strip().replace("−", "-").replace("×", "*").replace("·", "*")
     if re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?", text):
         text = text.replace(",", "")
+    if re.fullmatch(r"[^\W\d]\w*", text):
+        raise NotUnderstood(f"A number is asked for, such as 784 or 28*28; {reprlib.repr(typed.strip())} is none.")
     percent = text.endswith("%")
     value = evaluate(text.removesuffix("%"))
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -143,7 +145,7 @@ def _top_edge(typed: str) -> Grade:
     """Question 2: run the kernel over steps from paper to ink in four directions, and over plain ink."""
     rows = read_matrix(typed)
     if (len(rows), len(rows[0])) != (3, 3):
-        raise NotUnderstood(f"A 3×3 kernel is asked for; this one has {len(rows)} rows and {len(rows[0])} columns.")
+        raise NotUnderstood(f"A 3×3 kernel is asked for; this one is {len(rows)}×{len(rows[0])}.")
     kernel = torch.tensor(rows)
     answers = {name: strongest(image, kernel) for name, image in STEPS.items()}
     plain = float(apply_kernel(torch.ones(3, 3), kernel)[0])
