@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-BLOCK_SECONDS = 3.0  # of one block of steps, with the watcher's beginning and end; short against changes of the machine's load
+BLOCK_SECONDS = 1.0  # of one block of steps, with the watcher's beginning and end; short against changes of the machine's load
 DIGITS, PHOTOS = (512, 1, 28, 28), (32, 3, 64, 64)
 
 AfterStep = Callable[[int, float], object]  # what a loop must call by itself after each step, with its number and loss

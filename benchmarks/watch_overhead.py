@@ -4,7 +4,7 @@ Claims (n pairs, each of a block of plain steps and a block of watched ones; med
     net B of the book chapter (5 convolutions, batch 512 of 28x28), AdamW, every layer at every step, histograms on: at most 1.05
     the same, layers at every 10th step: at most 1.01
     ResNet-18 on 64x64: at most 1.05
-    watching and a verdict every five seconds: at most 1.05, worst block at most 1.08
+    watching and a verdict every three seconds: at most 1.05, worst block at most 1.08
     on a GPU, where there is one: at most 1.02, without a host synchronisation inside a step
 
 Run `python benchmarks/watch_overhead.py [--pairs 24]`, and benchmarks/watch_overhead_rivals.py after it for others' watchers.
@@ -90,7 +90,7 @@ def main() -> None:
         Case("net B with batch norm, every step", lambda: net_b(True), DIGITS, convscope(1)),
         Case("net B with batch norm, every 10th step", lambda: net_b(True), DIGITS, convscope(10)),
         Case("ResNet-18 on 64x64, every step", resnet18, PHOTOS, convscope(1)),
-        Case("net B with batch norm, watched and diagnosed every 5 s", lambda: net_b(True), DIGITS, diagnosed, seconds=5.0),
+        Case("net B with batch norm, watched and diagnosed every 3 s", lambda: net_b(True), DIGITS, diagnosed, seconds=3.0),
         Case("net B, nobody watches", net_b, DIGITS, nobody),
         Case("net B, hooks written the usual way", net_b, DIGITS, usual_hooks),
     ]
