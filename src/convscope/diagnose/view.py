@@ -51,6 +51,7 @@ POOR = Threshold(
     0.5, "of the loss of guessing", "chosen: a classifier that has halved the loss of guessing has learned its task", share=True
 )
 MANY_IMAGES = 10_000  # more than an epoch of most small data sets
+LEARNED = 0.9  # of the loss of guessing: below it something was learned
 HOPELESS = 2.0  # times the loss of guessing: a fall from far above it is no learning yet
 ENOUGH_IMAGES = 256  # an accuracy over so many is known to +-0.03 (one standard deviation)
 LOSS_UNIT = 3.0  # a loss that differs by more from plain cross-entropy is summed or scaled; less may be label smoothing or class weights

@@ -100,7 +100,7 @@ class Identity:
         self.train_images += every * len(batch)
         self._twice += every * (len(batch) - len(numpy.unique(batch)))
         if every == 1:
-            self._compare(batch)
+            self._compare(key, int(batch[0]))
         else:
             self._matching = 0  # what came before is not known
         kept = self._kept(batch)
@@ -112,12 +112,11 @@ class Identity:
             self._mask = self._mask << 1 | 1
             self._known = {value for value in self._known if not value & self._mask}
 
-    def _compare(self, batch: Codes) -> None:
+    def _compare(self, key: bytes, first: int) -> None:
         """Compare a batch with the one before it, and the order with that of the first batches."""
-        key = batch[:8].tobytes()
         self._repeated += key == self._before
         self._before = key
-        self._follow(int(batch[0]))
+        self._follow(first)
         self._batches += 1
 
     def _kept(self, batch: Codes) -> list[int]:

@@ -11,7 +11,7 @@ import statistics
 
 from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
 from convscope.diagnose.rules.images_and_labels import new_samples_unknown
-from convscope.diagnose.view import RunView, Threshold, number
+from convscope.diagnose.view import LEARNED, RunView, Threshold, number
 from convscope.records import Finding, Fix, Observation, Severity
 
 RISE = Threshold(1.1, "times its minimum", "SageMaker Overfit; diagnoses.md, row 24", excess=True)
@@ -30,7 +30,6 @@ RARE_LABELS = 0.99  # of the labels: beyond it, hardly any image of another clas
 ANSWER_GAP = 0.1  # of the images: how far the share of the answers lies above that of the labels
 FEWEST_ANSWERS = 50  # in a window of training
 LARGE_WEIGHTS = Threshold(3, "times", "chosen: less hardly changes which class is answered", excess=True)
-LEARNED = 0.9  # of the loss of guessing: below it something was learned
 USELESS = 0.02  # of the images: better than one constant answer by no more than chance
 MOST_ANSWERS = Threshold(0.8, "of the answers", "chosen: with an accuracy that one constant answer would reach", share=True)
 ONE_ANSWER = Threshold(0.95, "of the answers", "diagnoses.md, row 24", share=True)

@@ -11,7 +11,7 @@ import statistics
 
 from convscope.diagnose.rule import Rule, ev, loss_evidence, percent, short
 from convscope.diagnose.rules.layers import carries_signal, rate_instead
-from convscope.diagnose.view import RunView, Threshold, number
+from convscope.diagnose.view import LEARNED, RunView, Threshold, number
 from convscope.records import Finding, Fix
 
 USUAL_RATIO = 1e-3  # Karpathy, CS231n notes
@@ -31,7 +31,6 @@ KICK = Threshold(3, "times the loss of guessing", "chosen: within twenty steps o
 KICK_STEPS = 50  # a spike that recovers comes after progress, and is gone sooner
 MANY_TIMES = 10  # beyond it a figure tells nothing more
 SEVERAL = 3  # losses: one odd batch is no sign
-LEARNED = 0.9  # of the loss of guessing: below it something was learned
 HARDLY = 0.8  # of the loss of guessing: less than a fifth of it is gone
 FALL = 0.1  # of the images: more than an accuracy over a few hundred of them varies by chance
 SLOW = Threshold(0.7, "of the first loss", "chosen: less than a third of the way after a fair budget", share=True)

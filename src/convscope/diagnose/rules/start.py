@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
 from convscope.diagnose.rules.layers import START_RECORDS, drawn_gain, is_squashing, relative_gradient
-from convscope.diagnose.view import RunView, Threshold, number
+from convscope.diagnose.view import LEARNED, RunView, Threshold, number
 from convscope.records import Finding, Fix, LayerStats, Severity
 
 SAME_FILTERS = Threshold(0.9, "of the filters", "diagnoses.md, row 10: all pairs of the sampled sixteen", share=True)
@@ -28,7 +28,6 @@ LEAST_DEPTH = Threshold(4, "layers", "diagnoses.md, row 13")
 GRADIENT_RATIO = Threshold(1e-3, "of the last layer's", "AutoTrainer's beta_1")
 FAINT_SIGNAL = Threshold(1e-3, "spread over images in the last activations", "chosen: three decades below what LSUV aims at")
 SOON = 50  # steps
-LEARNED = 0.9  # of the loss of guessing: below it something was learned
 FIRST_UPDATE = Threshold(1e-6, "of the weight", "diagnoses.md, row 14")
 NEW_WEIGHTS = {
     "init": "kaiming_normal",
