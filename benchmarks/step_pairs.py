@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-BLOCK_SECONDS = 1.0  # of one block of steps, with the watcher's beginning and end; short against changes of the machine's load
+BLOCK_SECONDS = 3.0  # of one block of steps, with the watcher's beginning and end, which a run pays once
 DIGITS, PHOTOS = (512, 1, 28, 28), (32, 3, 64, 64)
 
 AfterStep = Callable[[int, float], object]  # what a loop must call by itself after each step, with its number and loss
@@ -60,14 +60,13 @@ def resnet18() -> nn.Module:
 
 @dataclass(frozen=True)
 class Case:
-    """Something to measure: who watches (`nobody`: what the harness itself finds) which network on batches of which shape, where, in blocks how long."""
+    """Something to measure: who watches (`nobody`: what the harness itself finds) which network on batches of which shape, where."""
 
     name: str
     make: Callable[[], nn.Module]
     shape: tuple[int, ...]
     watch: Watch
     device: str = "cpu"
-    seconds: float = BLOCK_SECONDS
 
 
 def nobody(_: nn.Module, __: torch.optim.Optimizer, ___: int) -> AbstractContextManager[object]:
@@ -105,7 +104,7 @@ def measure(case: Case, pairs: int) -> dict[str, Any]:
         return (time.perf_counter() - started) / count
 
     steps(3)
-    block = max(3, round(case.seconds / seconds(3, nobody)))
+    block = max(3, round(BLOCK_SECONDS / seconds(3, nobody)))
     plain, watched = [], []
     for pair in range(pairs):
         for turn in (0, 1) if pair % 2 else (1, 0):  # who goes first takes turns

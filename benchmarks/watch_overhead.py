@@ -90,7 +90,7 @@ def main() -> None:
         Case("net B with batch norm, every step", lambda: net_b(True), DIGITS, convscope(1)),
         Case("net B with batch norm, every 10th step", lambda: net_b(True), DIGITS, convscope(10)),
         Case("ResNet-18 on 64x64, every step", resnet18, PHOTOS, convscope(1)),
-        Case("net B with batch norm, watched and diagnosed every 3 s", lambda: net_b(True), DIGITS, diagnosed, seconds=3.0),
+        Case("net B with batch norm, watched and diagnosed every 3 s", lambda: net_b(True), DIGITS, diagnosed),
         Case("net B, nobody watches", net_b, DIGITS, nobody),
         Case("net B, hooks written the usual way", net_b, DIGITS, usual_hooks),
     ]

@@ -300,7 +300,8 @@ def test_one_output_above_zero_means_yes() -> None:
     for output, cut in ((scores, 0.0), (scores[:, None], 0.0), (scores, 0.5)):
         answered = compared_answers(output, (scores > cut).float(), labels, cross_entropy=False)
         assert answered is not None
-        assert answered.codes[1:].reshape(3, -1)[:2].tolist() == [(scores > cut).long().tolist(), [1, 0, 0, 1]]
+        assert callable(answered.codes)
+        assert answered.codes()[1:].reshape(3, -1)[:2].tolist() == [(scores > cut).long().tolist(), [1, 0, 0, 1]]
     assert compared_answers(scores, 1 - labels, 1 - labels, cross_entropy=False) is None  # neither of them is what was answered
 
 

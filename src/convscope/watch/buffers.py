@@ -205,6 +205,8 @@ class Buffers:
             figures: by layer, what is known of its own parameters.
         """
         self._settle()
+        if not (self._sums or self._waiting or self._normed or self._lost):
+            return []
         rows = numpy.zeros((len(self._layers), self.rows), dtype=ROW)
         rows["first_step"] = rows["last_step"] = self._steps
         rows["records"] = 1

@@ -31,14 +31,14 @@ class Deferred:
     """
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Tensor | Numbers, Callable[[Any], None]]] = []
+        self._waiting: list[tuple[Tensor | Numbers | Callable[[], Tensor], Callable[[Any], None]]] = []
 
     def add(self, values: Tensor, receive: Callable[[Numbers], None]) -> None:
         """Queue figures; `receive` gets them flattened, as Python numbers."""
         self._waiting.append((values.detach().reshape(-1).float(), receive))
 
-    def add_codes(self, values: Tensor, receive: Callable[[Codes], None]) -> None:
-        """Queue 64-bit whole numbers in one dimension; `receive` gets them as an array, as there are many."""
+    def add_codes(self, values: Tensor | Callable[[], Tensor], receive: Callable[[Codes], None]) -> None:
+        """Queue 64-bit whole numbers in one dimension, or what computes them later; `receive` gets them as an array, as there are many."""
         self._waiting.append((values, receive))
 
     def add_known(self, values: Numbers, receive: Callable[[Numbers], None]) -> None:
@@ -52,7 +52,8 @@ class Deferred:
 
     def flush(self) -> None:
         """Copy everything to the host, one copy for codes and one for figures, and hand it out in order."""
-        waiting, self._waiting = self._waiting, []
+        waiting = [(values() if callable(values) else values, receive) for values, receive in self._waiting]
+        self._waiting = []
         numbers: dict[int, Any] = {at: values for at, (values, _) in enumerate(waiting) if not isinstance(values, Tensor)}
         for kind in (torch.int64, torch.float32):
             chosen = [(at, values) for at, (values, _) in enumerate(waiting) if isinstance(values, Tensor) and values.dtype == kind]

@@ -98,14 +98,14 @@ class Identity:
             return
         self._step_keys.add(key)
         self.train_images += every * len(batch)
-        self._twice += every * (len(batch) - len(numpy.unique(batch)))
+        self._twice += every * int((numpy.diff(numpy.sort(batch)) == 0).sum())
         if every == 1:
             self._compare(key, int(batch[0]))
         else:
             self._matching = 0  # what came before is not known
         kept = self._kept(batch)
         if kept:
-            share = sum(value in self._known for value in kept) / len(kept)
+            share = sum(map(self._known.__contains__, kept)) / len(kept)
             self._again = 0.8 * self._again + 0.2 * share
         self._known.update(kept)
         while len(self._known) > MOST_KNOWN:
@@ -154,7 +154,7 @@ class Identity:
     def known(self, batch: Codes) -> float:
         """How many of these images were trained on, estimated from the hashes that are kept."""
         kept = self._kept(batch)
-        return len(batch) * sum(value in self._known for value in kept) / len(kept) if kept else 0.0
+        return len(batch) * sum(map(self._known.__contains__, kept)) / len(kept) if kept else 0.0
 
     def trained_on(self, batch: Codes) -> set[int]:
         """Those of these samples' hashes that are kept and were trained on."""

@@ -153,6 +153,8 @@ class Evaluation:
 
 def sum_of_counts(one: Counts, two: Counts) -> Counts:
     """Counts per class added; where there are fewer classes, the others count as zero."""
+    if len(one) == len(two):
+        return one + two
     short, long = sorted((one, two), key=len)
     return long + numpy.pad(short, (0, len(long) - len(short)))
 

@@ -6,6 +6,7 @@ it was training or evaluation. Nothing is copied to the host here.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from convscope.watch.loss_spy import LossCall
 
 MOST_ROWS = 1024  # of a batch, looked at
 MOST_CLASSES = 1000  # counted one by one
+MOST_KEPT = 1 << 14  # scores of one batch that are kept until they are counted (64 KiB)
 REARRANGING = frozenset(
     {
         "Select",
@@ -46,12 +48,26 @@ class Answers:
 
     Attributes:
         codes: bits of the batch's loss (float64); then each image's answer; its label, negative when it does not count; and how many classes
-            had a higher score than the label.
+            had a higher score than the label. Or a function that counts so.
+        labels: int64, shape (samples).
         classes: number of possible answers.
     """
 
-    codes: Tensor
+    codes: Tensor | Callable[[], Tensor]
+    labels: Tensor
     classes: int
+
+    @classmethod
+    def of(cls, loss: Tensor, scores: Tensor, labels: Tensor) -> Answers:
+        """The answers that scores of shape (samples, classes) give.
+
+        Counting right after a training step's convolutions takes ten times as long as counting many batches together, when the code is in the
+        processor's cache; so small tables of scores are kept until somebody counts.
+        """
+        if scores.numel() > MOST_KEPT:
+            return cls(_codes(loss, scores, labels), labels, scores.shape[1])
+        labels = labels.clone()
+        return cls(functools.partial(_codes, loss, scores.clone(), labels), labels, scores.shape[1])
 
 
 def answers(call: LossCall) -> Answers | None:
@@ -62,15 +78,15 @@ def answers(call: LossCall) -> Answers | None:
         return None
     target = call.target.detach()[:MOST_ROWS]
     if not target.is_floating_point() and target.ndim == 1 and scores.shape[1] > 1:
-        labels, classes = target.long(), scores.shape[1]
+        labels = target.long()
     elif two_sided and scores.shape[1] == 1 and target.numel() == scores.shape[0]:
         scores = torch.cat([torch.zeros_like(scores), scores - YES_OR_NO[call.name]], 1)
-        labels, classes = (target.reshape(-1) > 0.5).long(), 2
+        labels = (target.reshape(-1) > 0.5).long()
     elif target.shape == scores.shape and scores.shape[1] > 1 and call.name != "cross_entropy":
-        labels, classes = target.argmax(1), scores.shape[1]
+        labels = target.argmax(1)
     else:
         return None
-    return Answers(_codes(call.result.detach().double().mean(), scores, labels), classes)
+    return Answers.of(call.result.detach().mean(dtype=torch.float64), scores, labels)
 
 
 def _rows(scores: Tensor) -> Tensor | None:
@@ -124,7 +140,7 @@ def compared_answers(output: Tensor, one: Tensor, two: Tensor, *, cross_entropy:
         counts = labels >= 0
         losses = (table.logsumexp(1) - own)[counts]
         loss = losses.double().mean() if cross_entropy and scores.shape[1] > 1 else torch.full((), float("nan"), device=table.device)
-        return Answers(_codes(loss, table, labels), table.shape[1])
+        return Answers.of(loss, table, labels)
     return None
 
 
@@ -135,7 +151,7 @@ def compared_choices(chosen: Tensor, one: Tensor, two: Tensor) -> Answers | None
     if labels is None:
         return None
     loss = torch.full((1,), float("nan"), dtype=torch.float64, device=chosen.device).view(torch.int64)
-    return Answers(torch.cat([loss, chosen, labels, torch.zeros_like(labels)]), max(2, classes))
+    return Answers(torch.cat([loss, chosen, labels, torch.zeros_like(labels)]), labels, max(2, classes))
 
 
 def _labels(chosen: Tensor, classes: int, one: Tensor, two: Tensor) -> Tensor | None:

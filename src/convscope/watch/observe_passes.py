@@ -388,9 +388,9 @@ class PassWatch:
 
 def _mixes(one: Pass, call: LossCall) -> bool:
     """Whether the same answers are compared with other labels once more, as for images that were mixed."""
-    known = one.answers[0].codes[1:].reshape(3, -1)
-    labels = call.target.detach()[: known.shape[1]]
-    same_kind = call.input.requires_grad and not labels.is_floating_point() and labels.shape == known[1].shape
+    known = one.answers[0].labels
+    labels = call.target.detach()[: len(known)]
+    same_kind = call.input.requires_grad and not labels.is_floating_point() and labels.shape == known.shape
     return same_kind and call.input.ndim == 2 and call.input.shape[1] == one.answers[0].classes
 
 

@@ -277,12 +277,13 @@ class Recording:
         torch.autograd.Variable._execution_engine.queue_callback(call)
 
     def _gradients_complete(self, averaged: bool = False) -> None:
+        if self._now is None or self._now.row is None:
+            return
         if not averaged and is_distributed():  # they are averaged over the ranks by a call that stands behind this one in the queue
             self._after_backward(lambda: self._gradients_complete(True))
             return
         with self._careful("A gradient"):
-            if self._now is not None and self._now.row is not None:
-                self._parameter_watch().gradients_complete()
+            self._parameter_watch().gradients_complete()
 
     def _parameter_watch(self) -> ParameterWatch:
         if self._parameters is None:
@@ -360,7 +361,7 @@ class Recording:
         """Turn what the buffers hold into records and hand them to the log; in the middle of a step its rest is not recorded."""
         if self._now is not None:
             self._now.row = None
-        norms, figures = self._parameters.drain(self._buffers.rows) if self._parameters is not None else (None, {})
+        norms, figures = self._parameters.drain(self._buffers.rows) if self._parameters is not None and self._used else (None, {})
         records = []
         for step in self._done:
             norm = float(norms[step.row]) if step.row is not None and norms is not None else math.nan
