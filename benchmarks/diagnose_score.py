@@ -29,29 +29,7 @@ from diagnose import Records, finished, identity, kept
 LEARNED = 0.5  # accuracy, five times that of guessing, that a control must reach to count as healthy; so that what did not learn is not called healthy
 HARM = 0.05  # points of accuracy below the twin
 SCALES = (0.5, 1.0, 2.0)
-LOOKS = (
-    5,
-    10,
-    20,
-    30,
-    40,
-    60,
-    80,
-    100,
-    120,
-    140,
-    160,
-    180,
-    200,
-    250,
-    300,
-    350,
-    400,
-    450,
-    500,
-    600,
-    700,
-)  # steps at which a live diagnosis asks
+LOOKS = (*range(1, 13), *range(15, 61, 5), *range(80, 201, 20), *range(250, 501, 50), 600, 700)  # steps at which a live diagnosis asks
 EXACT_DELAY, STATISTICAL_DELAY = (
     5,
     200,
@@ -68,11 +46,13 @@ class Judged:
         verdicts: by factor on the thresholds.
         said_at: steps seen when a live diagnosis first said the final first name; None when it never did before the end.
         rivals: each rival's names, its own first answer first.
+        spoilt_at: the first step with a loss or an output that was not finite.
     """
 
     verdicts: dict[str, Verdict]
     said_at: int | None
     rivals: dict[str, list[str]]
+    spoilt_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -143,7 +123,7 @@ def judge(records: Records) -> Judged:
     """Ask the rules and the rivals about one run's records."""
     verdicts = {f"{scale:g}": diagnose(*records, scale=scale) for scale in SCALES}
     view = RunView.of(*records)
-    return Judged(verdicts, _said_at(records, verdicts["1"]), {name: rival(view) for name, rival in RIVALS.items()})
+    return Judged(verdicts, _said_at(records, verdicts["1"]), {name: rival(view) for name, rival in RIVALS.items()}, _spoilt_at(records))
 
 
 def _said_at(records: Records, final: Verdict) -> int | None:
@@ -160,6 +140,12 @@ def _said_at(records: Records, final: Verdict) -> int | None:
         if any(f.name == name and f.severity != "note" for f in seen.findings):
             return look
     return final.steps
+
+
+def _spoilt_at(records: Records) -> int | None:
+    steps, layers, _ = records
+    spoilt = [step.first_step for step in steps if not math.isfinite(step.loss.last)]
+    return min(spoilt + [record.first_step for record in layers if record.non_finite], default=None)
 
 
 def _rules() -> str:
@@ -293,29 +279,42 @@ def _fault_began(r: Scored) -> int:
     kind, _, at = r.case.settings.schedule.partition(":")
     if kind in ("zero", "negative"):
         return int(at)
-    steps_per_epoch = r.case.settings.train_images // r.case.settings.batch_size
-    return steps_per_epoch if r.case.settings.modes in ("forgot_train", "valid_in_train") else 0
+    if r.case.fault == "non_finite":
+        return r.judged.spoilt_at or 0
+    evaluated = r.case.settings.modes in ("forgot_train", "valid_in_train") or r.case.settings.leak > 0
+    return r.case.settings.train_images // r.case.settings.batch_size if evaluated else 0
+
+
+def _in_time(r: Scored) -> int:
+    """Steps within which a fault is to be named. Rows 21 and 23 of the catalogue are exact and statistical, by what was planted."""
+    gradual = r.case.settings.schedule.startswith(("decay", "zero")) or r.case.settings.order in ("sorted", "chunks")
+    return EXACT_DELAY if BY_NAME[r.case.fault].exact and not gradual else STATISTICAL_DELAY
+
+
+def _delay(r: Scored) -> int:
+    """Steps from the fault to the live look that named it."""
+    return max(0, (r.judged.said_at or 0) - 1 - _fault_began(r))
 
 
 def _delays(harmful: list[Scored]) -> str:
     rows, late = [], []
     for fault in FAULTS:
         mine = [r for r in harmful if r.case.fault == fault.name and r.judged.said_at is not None]
-        delays = sorted(max(0, (r.judged.said_at or 0) - 1 - _fault_began(r)) for r in mine)
+        delays = sorted(_delay(r) for r in mine)
+        timely = [_delay(r) <= _in_time(r) for r in mine]
         if delays:
-            limit = EXACT_DELAY if fault.exact else STATISTICAL_DELAY
             rows.append(
                 [
                     fault.name,
                     str(len(delays)),
                     f"{statistics.median(delays):g}",
                     str(delays[-1]),
-                    share(sum(d <= limit for d in delays), len(delays)),
+                    share(sum(timely), len(timely)),
                 ]
             )
-            late += [d <= limit for d in delays]
-    head = f"Delay: steps from the fault to the first live look that said the final name (looks after {', '.join(map(str, LOOKS[:8]))} ... steps); in time "
-    head += f"(exact names within {EXACT_DELAY} steps, statistical ones within {STATISTICAL_DELAY}): {share(sum(late), len(late))}"
+            late += timely
+    head = "Delay: steps from the fault to the first live look that said the final name (a look after each of the first 12 steps, then ever more rarely); "
+    head += f"in time (exact names within {EXACT_DELAY} steps, statistical ones within {STATISTICAL_DELAY}): {share(sum(late), len(late))}"
     return head + "\n\n" + _table(("planted", "runs", "median", "worst", "in time"), rows)
 
 

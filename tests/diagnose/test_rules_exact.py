@@ -131,6 +131,19 @@ def test_steps_without_gradients() -> None:
     assert finding.message == "The optimiser takes steps, but 100 % of the weights never receive a gradient, so they stay as they are."
 
 
+def test_gradients_that_stop_in_the_middle() -> None:
+    looks = [seen("updates", step, **{**UPDATES, "ungraded": at, "no_gradient": 1.0}) for step, at in ((50, 0), (60, 1), (100, 5))]
+    finding = found(judged(*looks), "update_no_op")
+    assert finding.step == 60
+    assert finding.message == (
+        "Since step 60 the optimiser takes steps, but 100 % of its weights receive no gradient any more, so they stay as they are."
+    )
+    assert finding.fix.text == (
+        "Look for what happened before that step: when the network is copied or replaced, the new one needs an optimiser of its own; detach() and "
+        "no_grad() cut gradients off."
+    )
+
+
 def test_a_frozen_head_is_a_problem_and_a_frozen_trained_backbone_is_not() -> None:
     head = seen("network", **{**NETWORK, "trainable": 200, "head_trainable": False, "frozen_fresh": 1.0})
     assert found(judged(head), "mostly_frozen").severity == "problem"
@@ -195,6 +208,7 @@ def test_probabilities_with_a_loss_that_wants_them_are_fine() -> None:
     [
         ("cross_entropy", {"column_sum_gap": 1e-7, "lowest": 0.0, "highest": 0.9}),
         ("nll_loss", {"log_column_gap": 1e-7, "lowest": -9.0, "highest": -0.1}),
+        ("kl_div", {"log_column_gap": 1e-7, "lowest": -9.0, "highest": -0.1}),
     ],
 )
 def test_softmax_over_the_batch(name: str, change: dict[str, float]) -> None:
@@ -212,6 +226,12 @@ def test_softmax_over_the_batch(name: str, change: dict[str, float]) -> None:
             "nll_loss",
             {},
             "The loss nll_loss expects logarithms of probabilities but receives something else, so it can be lowered without end and without learning.",
+        ),
+        (
+            "kl_div",
+            {"target": "probability", "lowest": 0.0, "highest": 0.9},
+            "The loss kl_div expects logarithms of probabilities as answers but receives something else, so it does not measure how far answers and "
+            "labels are apart.",
         ),
         (
             "cross_entropy",
@@ -250,6 +270,8 @@ def test_a_loss_that_does_not_fit(name: str, change: dict[str, object], message:
     [
         ("binary_cross_entropy_with_logits", {"target": "whole", "target_highest": 1.0, "same_shape": True}),
         ("mse_loss", {"target": "probability", "same_shape": True}),
+        ("kl_div", {"target": "probability", "log_gap": 1e-7, "lowest": -9.0, "highest": -0.1}),
+        ("kl_div", {"target": "real", "lowest": -12.0, "highest": -0.1}),
         ("nll_loss", {"log_gap": 1e-7, "lowest": -9.0, "highest": -0.1}),
     ],
 )
@@ -262,6 +284,17 @@ def test_equal_filters_that_stay_equal() -> None:
     assert found(judged(*looks), "symmetric_init").message == (
         "All filters of layer 1.conv began equal and are still equal after 20 steps, so the layer works like a single filter."
     )
+
+
+def test_equal_filters_that_go_the_same_way() -> None:
+    looks = [seen("filters", step, "1.conv", identical=1.0, filters=16, still_moving=step > 0, together=float(step > 0)) for step in (0, 4)]
+    finding = found(judged(*looks), "symmetric_init")
+    assert (finding.severity, finding.step) == ("problem", 0)
+    assert finding.message == (
+        "All filters of layer 1.conv began equal and are still equal after 4 steps, so the layer works like a single filter."
+    )
+    parting = [seen("filters", step, "1.conv", identical=1.0, filters=16, still_moving=step > 0, together=0.0) for step in (0, 4)]
+    assert said(judged(*parting)) == []
 
 
 def test_a_zero_head_that_parts_is_fine() -> None:

@@ -111,6 +111,19 @@ def test_activations_that_grow_and_crash() -> None:
     assert said(judged(rows=rows)) == []
 
 
+def test_activations_that_crash_for_good() -> None:
+    near = {True: {"near_zero_count": 1000}, False: {}}
+    rows = [
+        layer(f"{at}.conv", step, std=0.1 * 1.1 ** min(step, 40) if step <= 40 else 0.001, **near[step > 40])
+        for step in range(STEPS)
+        for at in range(3)
+    ]
+    assert found(judged(losses=flat(), rows=rows), "activation_collapse_cycles").message == (
+        "At step 41 the activations of layer 0.conv, which had grown, crash to almost nothing, and they do not come back: nearly all of layer 0.conv "
+        "is close to zero since then."
+    )
+
+
 def test_dead_channels() -> None:
     rows = layers()
     rows = [r if r.layer != "1.act" else layer("1.act", r.first_step, "ReLU", weighted=False, positive=b"\x01") for r in rows]
@@ -318,6 +331,38 @@ def test_learning_by_heart() -> None:
         "Since step 120 the network learns the training images by heart: 100 % of them are right, of new images 70 %, and the loss on new images "
         "rises."
     )
+
+
+AMOUNTS = {**VALIDATION, "accuracy": None, "largest_answer": None, "largest_label": None}
+
+
+def test_learning_amounts_by_heart() -> None:
+    known, new = [0.9, 0.5, 0.3, 0.2, 0.1], [0.9, 0.8, 0.9, 1.1, 1.3]
+    rows = [
+        seen("validation", 60 * at, **{**AMOUNTS, "loss": b, "training_loss": a})
+        for at, (a, b) in enumerate(zip(known, new, strict=True), 1)
+    ]
+    finding = found(judged(*rows), "overfitting")
+    assert (finding.severity, finding.step) == ("warning", 120)
+    assert finding.message == (
+        "Since step 120 the network learns the training samples by heart: their loss falls on to 0.1, that of new samples has risen from 0.8 to 1.3."
+    )
+
+
+@pytest.mark.parametrize(
+    ("known", "new"),
+    [
+        ([0.9, 0.5, 0.49, 0.48, 0.48], [0.9, 0.8, 0.9, 1.1, 1.3]),  # training does not get better either
+        ([0.9, 0.1, 0.001, 0.0009, 0.0005], [0.9, 0.1, 0.001, 0.002, 0.002]),  # nothing to speak of, after a perfect fit
+        ([0.9, 0.5, 0.3, 0.2, 0.1], [0.9, 0.8, 0.82, 0.85, 0.81]),
+    ],
+)
+def test_amounts_whose_validation_loss_says_little(known: list[float], new: list[float]) -> None:
+    rows = [
+        seen("validation", 60 * at, **{**AMOUNTS, "loss": b, "training_loss": a})
+        for at, (a, b) in enumerate(zip(known, new, strict=True), 1)
+    ]
+    assert said(judged(*rows)) == []
 
 
 def test_a_small_rise_of_the_validation_loss_is_at_most_a_note() -> None:

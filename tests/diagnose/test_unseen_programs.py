@@ -14,7 +14,10 @@ import pytest
 SCRIPTS = Path(__file__).parents[1] / "support" / "unseen"
 WATCH = "import sys; from convscope.watch.bootstrap import run_watched; sys.exit(run_watched([sys.argv[1]], out='runs', json_file='verdict.json'))"
 PLANTED = {
+    "amounts_by_heart": {"overfitting"},
+    "copied_and_left": {"update_no_op", "params_not_in_optimizer"},
     "copies_on_both_sides": {"data_order_or_leak"},
+    "distilled_along_the_batch": {"softmax_wrong_dim"},
     "group_without_a_rate": {"update_no_op"},
     "layers_in_a_list": {"params_not_in_optimizer"},
     "log_of_zero": {"non_finite"},

@@ -204,6 +204,7 @@ KINDS: tuple[ObservationKind, ...] = (
         {
             "samples": "samples without a backward pass since the last training step, in batches that were not wholly trained on where there are such",
             "loss": "their mean loss, None when it is not known",
+            "training_loss": "without labels of classes: mean of the same loss in the training passes since the last evaluation, else None",
             "accuracy": "share answered with their label, None when no labels were seen by a loss or by a comparison with the answers",
             "largest_answer": "share of the most frequent answer",
             "largest_label": "share of the most frequent label, None when no labels were seen",
@@ -254,8 +255,9 @@ KINDS: tuple[ObservationKind, ...] = (
             "largest": "largest weight in size",
             "rms": "root mean square of the looked-at weights",
             "still_moving": "whether the weights have moved since the first look",
+            "together": "share of these filters that have moved, and stayed with the first one up to a thousandth of the way",
         },
-        "at steps 0, 20 and 100",
+        "at steps 0, 4, 20 and 100",
         "no weights were looked at twice",
     ),
     ObservationKind(

@@ -171,11 +171,19 @@ def _upstream(node: Any) -> tuple[Any, bool, bool, bool]:
             source = source if source is not None else at
         elif _is(at, POOLED):
             pooled = True
-        elif _is(at, LINEAR) or (_kind(at) == "Mul" and sum(edge is not None for edge, _ in at.next_functions) == 1):
+        elif _is(at, LINEAR) or _is_straight(at):
             stack += [parent for parent, _ in at.next_functions]
         elif not hasattr(at, "variable"):
             active = True
     return source, source is not None, active, pooled
+
+
+def _is_straight(node: Any) -> bool:
+    """Whether an operation that is not always linear is so here: a product with a constant, a leaky ReLU of slope 1."""
+    kind = _kind(node)
+    if kind == "Mul":
+        return sum(edge is not None for edge, _ in node.next_functions) == 1
+    return kind == "LeakyRelu" and node._saved_negative_slope == 1
 
 
 def fresh_share(weights: Mapping[str, Tensor]) -> float:

@@ -26,6 +26,7 @@ LOSSES = (
     "l1_loss",
     "smooth_l1_loss",
     "huber_loss",
+    "kl_div",
 )
 # PyTorch's warnings about a loss name the line that called it. Python passes over frames of files so named when it looks for that line
 # (warnings._is_internal_frame), so that the line is the user's and not one of ours.

@@ -7,6 +7,7 @@ set one after the other: batches that were wholly trained on are counted apart, 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy
@@ -67,14 +68,15 @@ class Tally:
 
 @dataclass(slots=True)
 class Part:
-    """Some of an evaluation's samples: how many, how many of them were trained on (estimated), and their answers."""
+    """Some of an evaluation's samples: how many, how many of them were trained on (estimated), their answers, or batches' losses without labels of classes."""
 
     samples: int = 0
     known: float = 0.0
     answers: Tally = field(default_factory=Tally)
+    losses: list[float] = field(default_factory=list)
 
     def __add__(self, other: Part) -> Part:
-        return Part(self.samples + other.samples, self.known + other.known, self.answers + other.answers)
+        return Part(self.samples + other.samples, self.known + other.known, self.answers + other.answers, self.losses + other.losses)
 
     @property
     def share(self) -> float:
@@ -126,8 +128,13 @@ class Evaluation:
         """Where a batch belongs."""
         return self.trained if share_known >= WHOLLY_KNOWN else self.new if share_known < HARDLY_KNOWN else self.partly
 
-    def numbers(self, identity: Identity) -> dict[str, float | int | str | bool | None]:
-        """The numbers of the "validation" observation: of new samples, where there are any."""
+    def numbers(self, identity: Identity, training_losses: Sequence[float] = ()) -> dict[str, float | int | str | bool | None]:
+        """The numbers of the "validation" observation: of new samples, where there are any.
+
+        Args:
+            identity: what is known of the training samples.
+            training_losses: of the training passes since the last evaluation, where labels are no classes.
+        """
         two_series = (
             self.partly.samples and self.new.samples >= LEAST_NEW * self.partly.samples
         )  # the second: training samples, some not drawn yet
@@ -137,18 +144,24 @@ class Evaluation:
         tally = part.answers
         answered: dict[str, float | int | str | bool | None] = {
             "samples": tally.images or part.samples,
-            "loss": None,
+            "loss": finite_mean(part.losses),
+            "training_loss": finite_mean(training_losses),
             "accuracy": None,
             "largest_answer": None,
             "largest_label": None,
         }
         if tally.images:
             loss = tally.loss / tally.images
-            answered["loss"] = loss if math.isfinite(loss) else None
+            answered["loss"], answered["training_loss"] = loss if math.isfinite(loss) else None, None
             answered["accuracy"] = tally.right / tally.images
             answered["largest_answer"] = int(tally.said.max()) / tally.images
             answered["largest_label"] = int(tally.labels.max()) / tally.images
         return {**answered, "in_training": part.share, "leaked": leaked, "coverage": len(self.found) / max(1, identity.distinct)}
+
+
+def finite_mean(values: Sequence[float]) -> float | None:
+    """Their mean; None when there are none, or one is not finite."""
+    return math.fsum(values) / len(values) if values and all(map(math.isfinite, values)) else None
 
 
 def sum_of_counts(one: Counts, two: Counts) -> Counts:

@@ -72,6 +72,8 @@ class Answers:
 
 def answers(call: LossCall) -> Answers | None:
     """The answers, when input and target are those of a classification; else None."""
+    if call.name == "kl_div":  # its target is another network's answer, and says nothing of right and wrong
+        return None
     two_sided = call.name in YES_OR_NO
     scores = _rows(call.input[:, None] if two_sided and call.input.ndim == 1 else call.input)
     if scores is None or call.target.ndim == 0:
@@ -181,6 +183,8 @@ def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Call
     """Measure what a loss received, and emit it as a "loss_input" observation when it is read."""
     values, target = call.input.detach(), call.target.detach()
     if not values.is_floating_point() or values.numel() == 0 or target.numel() == 0:
+        return
+    if call.name == "kl_div" and values.ndim != 2:  # which axis holds the classes is not known
         return
     rows = values.movedim(1, -1).reshape(-1, values.shape[1]) if values.ndim > 2 else values.reshape(len(values) if values.ndim else 1, -1)
     columns_whole = values.ndim == 2 and len(values) <= MOST_ROWS

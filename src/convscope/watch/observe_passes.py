@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -29,6 +30,8 @@ from convscope.watch.observe_loss import Answers, answers, choices, compared_ans
 
 Emit = Callable[[Observation], None]
 MOST_PENDING = 64  # passes that wait for a backward pass
+LONG_STREAK = 5  # training passes in evaluation mode that are told at once: as many as a verdict needs
+MOST_LOSSES = 256  # the newest training losses that an evaluation is compared with
 MOST_PASSES = 4096  # of one evaluation, whose answers are remembered until they are compared with labels
 INPUT_STEPS = (0, 1, 2, 20)  # steps at which the images' scale is measured
 MOST_IMAGES, MOST_CHANNELS = 64, 4  # for the images' scale
@@ -49,6 +52,7 @@ class Pass:
     every: int = 1  # training passes for which these hashes stand
     backward: bool = False
     answers: list[Answers] = field(default_factory=list)
+    loss: Tensor | None = None  # one number, where the labels are no classes
     counts: bool = False  # as an evaluation
     share_known: float = 0.0  # of its samples, trained on; set when the hashes are read
 
@@ -90,7 +94,7 @@ class PassWatch:
         self._output: Tensor | None = None  # of the evaluation pass that has just ended
         self._choices: list[tuple[Pass, Tensor]] = []  # the answers of this evaluation's passes
         self._cross_entropy = False  # whether that is the loss of training
-        self._label_batches: list[tuple[float, float]] = []
+        self._training_losses: deque[float] = deque(maxlen=MOST_LOSSES)  # since the last evaluation, where the labels are no classes
         self._labels: Counts = numpy.zeros(0, dtype=numpy.int64)
         self._label_count = [0, 0.0, 0.0]  # steps, sum of their entropies, sum of their sizes
         self._mixed = 0  # training passes whose answers were compared with several labels each
@@ -159,9 +163,12 @@ class PassWatch:
         if training and self.train_passes > EVERY_PASS_UNTIL and self.train_passes % THEN_EVERY:
             return
         counted = answers(call)
-        if counted is None:
-            return
-        self._answered(current, counted)
+        if counted is not None:
+            self._answered(current, counted)
+        elif current.loss is None and call.result.is_floating_point() and call.result.numel():
+            current.loss = call.result.detach().mean()
+            if current not in self._pending and current.counts:
+                self._count_loss(current, current.loss)
 
     def _answered(self, current: Pass, counted: Answers) -> None:
         current.answers.append(counted)
@@ -234,12 +241,16 @@ class PassWatch:
             modes.train_in_eval += 1
             modes.since = modes.since if modes.streak else one.step
             modes.streak += 1
+            if modes.streak == LONG_STREAK:
+                self._write_modes(one.step)
         else:
             modes.streak = 0
         if one.hashes is not None:
             self._deferred.add_codes(one.hashes, functools.partial(self.identity.trained, every=one.every, step=one.step))
         for answered in one.answers:
             self._deferred.add_codes(answered.codes, functools.partial(self._count_training, one.step, answered.classes))
+        if one.loss is not None:
+            self._deferred.add(one.loss, lambda numbers: self._training_losses.extend(numbers))
 
     def _evaluated(self, one: Pass) -> None:
         if one.step == 0 and not self._modes.train_passes:
@@ -260,6 +271,8 @@ class PassWatch:
             one.hashes = None
         for answered in one.answers:
             self._count_evaluation(one, answered)
+        if one.loss is not None:
+            self._count_loss(one, one.loss)
 
     def _note_eval_in_train(self, step: int, norms: bool, *, again: bool) -> None:
         modes = self._modes
@@ -289,13 +302,17 @@ class PassWatch:
 
         self._deferred.add_codes(answered.codes, receive)
 
+    def _count_loss(self, one: Pass, loss: Tensor) -> None:
+        self._deferred.add(loss, lambda numbers: self._evaluation.part(one.share_known).losses.extend(numbers))
+
     def _close_evaluation(self, step: int) -> None:
         self._phase_passes = 0
         self._modes.phases += 1
 
         def write(_: Numbers) -> None:
             evaluation, self._evaluation = self._evaluation, Evaluation()
-            self._emit(Observation(step, "validation", "", evaluation.numbers(self.identity)))
+            self._emit(Observation(step, "validation", "", evaluation.numbers(self.identity, self._training_losses)))
+            self._training_losses = deque(maxlen=MOST_LOSSES)
             self._write_modes(step)
 
         self._deferred.add_known([], write)

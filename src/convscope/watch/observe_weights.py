@@ -19,7 +19,9 @@ from convscope.watch.deferred import Deferred, Numbers
 from convscope.watch.graph_facts import fresh_share
 
 Emit = Callable[[Observation], None]
-FILTER_STEPS = (20, 100)  # looks at the filters after the first one; diagnoses.md, row 10
+FILTER_STEPS = (4, 20, 100)  # looks at the filters after the first one; diagnoses.md, row 10, and one within five steps
+STRAYS_FROM = 20  # the step from which weights that have not moved are said to stand still
+TOGETHER = 1e-3  # of how far filters have moved: what is left between equal ones is rounding
 MOST_PARAMETERS = 40  # looked at per scheduled step, evenly chosen
 SAMPLE = 64  # elements of each
 LEAST_STEP = 1e-6  # of the weight: ten times what float32 can hold
@@ -72,6 +74,7 @@ class WeightWatch:
         self._still_layers = ""
         self._step = self._passes = 0
         self._filter_sums: dict[str, tuple[float, float]] = {}
+        self._filters_began: dict[str, Tensor] = {}
         self._strays: list[tuple[Tensor, Tensor]] = []
 
     # ------------------------------------------------------------ optimiser steps
@@ -251,7 +254,7 @@ class WeightWatch:
 
     def look_at_filters(self, step: int) -> None:
         """Compare the filters of each layer with its first one; called before the first step and at FILTER_STEPS."""
-        if step:
+        if step >= STRAYS_FROM:
             self._look_at_strays(step)
         weights = [
             (n, p)
@@ -262,16 +265,26 @@ class WeightWatch:
             for name, weight in weights[:: -(-len(weights) // MOST_PARAMETERS) or 1]:
                 rows = weight.detach()[:16].flatten(1)[:, :256].float()
                 scale = rows.abs().amax()
-                equal = ((rows[1:] - rows[:1]).abs().amax(1) <= 1e-4 * scale).float().mean()
+                apart = (rows[1:] - rows[:1]).abs().amax(1)
+                equal = (apart <= 1e-4 * scale).float().mean()
+                path = (rows - self._filters_began.setdefault(name, rows.clone())).abs().amax()
+                together = ((apart <= TOGETHER * path) & (path > 0)).float().mean()
                 sizes = {"filters": rows.shape[0], "inputs": weight.shape[1], "fan_in": weight[0].numel()}
                 writer = self._filter_writer(step, name.rpartition(".")[0] or name, sizes)
-                self._deferred.add(torch.stack([equal, rows.sum(), scale, rows.square().mean().sqrt()]), writer)
+                self._deferred.add(torch.stack([equal, rows.sum(), scale, rows.square().mean().sqrt(), together]), writer)
 
     def _filter_writer(self, step: int, layer: str, sizes: Mapping[str, int]) -> Callable[[Numbers], None]:
         def receive(numbers: Numbers) -> None:
             first = self._filter_sums.setdefault(layer, (numbers[1], numbers[2]))
             moved = first != (numbers[1], numbers[2])
-            seen = {"identical": numbers[0], **sizes, "largest": numbers[2], "rms": numbers[3], "still_moving": moved}
+            seen = {
+                "identical": numbers[0],
+                **sizes,
+                "largest": numbers[2],
+                "rms": numbers[3],
+                "still_moving": moved,
+                "together": numbers[4],
+            }
             self._emit(Observation(step, "filters", layer, {**seen}))
 
         return receive

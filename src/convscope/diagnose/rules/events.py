@@ -25,7 +25,7 @@ LEARNED_WELL = Threshold(
 )
 PERFECT = Threshold(0.05, "of the loss of guessing", "chosen: nothing worth having is left to learn", share=True)
 A_PART = Threshold(0.01, "of the weights", "chosen: the first convolutions of a small network are no more than that", share=True)
-WRONG_PASSES = Threshold(20, "passes", "chosen: more than a few probing passes; the catalogue's 'an epoch-long pattern'")
+WRONG_PASSES = Threshold(5, "passes", "chosen: each was followed by a step, so that none of them was a probe")
 AVERAGED = 0.4  # of the passes in training mode ask again what was asked before
 WRONG_SHARE = Threshold(0.5, "of the passes", "chosen: most of them", share=True)
 NEVER_STEPPED = Threshold(50, "backward passes", "chosen: more than gradient accumulation needs before its first step")
@@ -198,15 +198,20 @@ def update_no_op(view: RunView) -> Finding | None:
         whole = share > 0.99
         if not whole and not (view.outcome.bad or view.outcome.poor):
             return None
+        since = _since(view, "ungraded")
         return Finding(
             "update_no_op",
             "problem" if whole or view.outcome.bad else "warning",
             "",
-            0,
-            f"The optimiser takes steps, but {percent(share)} of the weights never receive a gradient, so they stay as they are.",
+            since,
+            f"Since step {since} the optimiser takes steps, but {percent(share)} of its weights receive no gradient any more, so they stay as they are."
+            if since
+            else f"The optimiser takes steps, but {percent(share)} of the weights never receive a gradient, so they stay as they are.",
             Fix(
-                "Call loss.backward() before optimizer.step(), and look for detach(), no_grad() or .item() between the network and the "
-                "loss."
+                "Look for what happened before that step: when the network is copied or replaced, the new one needs an optimiser of its own; detach() "
+                "and no_grad() cut gradients off."
+                if since
+                else "Call loss.backward() before optimizer.step(), and look for detach(), no_grad() or .item() between the network and the loss."
             ),
             (ev("weights without a gradient", percent(share)), ev("looks in a row", int(number(updates, "ungraded")))),
             "exact: the gradient is None at the step (TrainCheck)",
@@ -220,7 +225,7 @@ def update_no_op(view: RunView) -> Finding | None:
         "update_no_op",
         "problem",
         layers.split(", ")[0],
-        0,
+        _since(view, "still"),
         f"The optimiser takes steps, but {percent(share)} of the weights have not changed at all although there is a gradient for them.",
         Fix(
             "Check that the optimiser holds the weights of this very network (not of a copy), and that they are not kept in a low "
@@ -233,6 +238,13 @@ def update_no_op(view: RunView) -> Finding | None:
         ),
         "exact: weights before and after the step are equal while the gradient is not zero (TrainCheck)",
     )
+
+
+def _since(view: RunView, streak: str) -> int:
+    """The step of the first of the last looks in a row that found this; 0 when the very first one did."""
+    looks = view.seen("updates")
+    first = next((at + 1 for at in range(len(looks) - 1, -1, -1) if not number(looks[at], streak, 0)), 0)
+    return looks[first].step if first else 0
 
 
 def _idle_group(view: RunView) -> Finding | None:

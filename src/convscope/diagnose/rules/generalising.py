@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+from collections.abc import Sequence
 
 from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
 from convscope.diagnose.rules.images_and_labels import new_samples_unknown
@@ -16,6 +17,9 @@ from convscope.records import Finding, Fix, Observation, Severity
 
 RISE = Threshold(1.1, "times its minimum", "SageMaker Overfit; diagnoses.md, row 24", excess=True)
 STEEP_RISE = Threshold(1.5, "times its minimum", "chosen: well beyond what a converged run drifts", excess=True)
+APART = Threshold(3, "times the training loss", "chosen: well beyond what new samples usually cost", excess=True)
+STILL_LEARNING = 0.9  # of the training loss at the best evaluation
+MATTERS = 0.02  # of the first loss: less of a rise, near a perfect fit, is the last digits' noise
 EVALUATIONS = Threshold(3, "evaluations", "diagnoses.md, row 24")
 ACCURACY_GAP = Threshold(0.1, "of the images", "chosen: a tenth of the images right only when learned by heart")
 BY_HEART = 0.95  # of the training images right
@@ -37,16 +41,19 @@ ONE_ANSWER = Threshold(0.95, "of the answers", "diagnoses.md, row 24", share=Tru
 
 def overfitting(view: RunView) -> Finding | None:
     """Validation gets worse, evaluation after evaluation, while training gets better."""
+    return _answers_by_heart(view) or _amounts_by_heart(view)
+
+
+def _answers_by_heart(view: RunView) -> Finding | None:
+    """Of samples that belong to classes, by their loss and the share of right answers."""
     evaluations = [o for o in view.seen("validation") if math.isfinite(number(o, "loss")) and number(o, "in_training", 0) < 0.5]
     fits = view.seen("fit")
     if len(evaluations) < view.limit(EVALUATIONS) + 1 or not fits:
         return None
     losses = [number(o, "loss") for o in evaluations]
-    best = min(range(len(losses)), key=losses.__getitem__)
-    risen = [loss for loss in losses[best + 1 :] if loss > view.limit(RISE) * losses[best]]
+    best, rises = _rise(view, losses)
     trained, validated = view.training_accuracy, number(evaluations[-1], "accuracy")
     gap = trained - validated
-    rises = len(risen) >= view.limit(EVALUATIONS) and losses[-1] >= view.limit(RISE) * losses[best]
     by_heart = trained > BY_HEART and all(
         trained - number(o, "accuracy") > 2 * view.limit(ACCURACY_GAP) for o in evaluations[-int(view.limit(EVALUATIONS)) :]
     )
@@ -69,6 +76,44 @@ def overfitting(view: RunView) -> Finding | None:
             ev("validation loss now", losses[-1]),
             ev("right on training images", percent(trained)),
             ev("right on validation images", percent(validated)),
+        ),
+        "SageMaker Overfit; gradsnitch",
+    )
+
+
+def _rise(view: RunView, losses: Sequence[float]) -> tuple[int, bool]:
+    """The place of the lowest loss, and whether the losses have risen from there and stayed up."""
+    best = min(range(len(losses)), key=losses.__getitem__)
+    limit = view.limit(RISE) * losses[best]
+    return best, sum(loss > limit for loss in losses[best + 1 :]) >= view.limit(EVALUATIONS) and losses[-1] >= limit
+
+
+def _amounts_by_heart(view: RunView) -> Finding | None:
+    """Of samples with amounts instead of classes, by the loss of new samples and the same loss of training samples."""
+    looks = [o for o in view.seen("validation") if number(o, "in_training", 0) < 0.5 and not math.isfinite(number(o, "accuracy"))]
+    looks = [o for o in looks if number(o, "loss") > 0 and number(o, "training_loss") > 0]
+    if len(looks) < view.limit(EVALUATIONS) + 1:
+        return None
+    losses, trained = [number(o, "loss") for o in looks], [number(o, "training_loss") for o in looks]
+    best, rises = _rise(view, losses)
+    still_learning = trained[-1] < STILL_LEARNING * trained[best]
+    matters = losses[-1] - losses[best] > MATTERS * max(losses[0], trained[0])
+    if not (rises and still_learning and matters):
+        return None
+    severe = losses[-1] > view.limit(STEEP_RISE) * losses[best] or losses[-1] > view.limit(APART) * trained[-1]
+    return Finding(
+        "overfitting",
+        "warning" if severe else "note",
+        "",
+        looks[best].step,
+        f"Since step {looks[best].step} the network learns the training samples by heart: their loss falls on to {short(trained[-1])}, that of new "
+        f"samples has risen from {short(losses[best])} to {short(losses[-1])}.",
+        Fix("Use more samples or a smaller network, stop at the best evaluation, or add dropout or weight decay."),
+        (
+            ev("lowest validation loss", losses[best]),
+            ev("validation loss now", losses[-1]),
+            ev("training loss at that time", trained[best]),
+            ev("training loss now", trained[-1]),
         ),
         "SageMaker Overfit; gradsnitch",
     )
@@ -281,8 +326,13 @@ def _tells_apart(view: RunView) -> bool:
     return labels is not None and view.outcome.now < LEARNED * number(labels, "entropy", 0) * view.loss_unit
 
 
+def _losses_unknown(view: RunView) -> str:
+    """Why it is not known whether new samples get worse; "" when it is."""
+    return "" if any(number(o, "training_loss", 0) > 0 for o in view.seen("validation")) else new_samples_unknown(view)
+
+
 RULES = (
-    Rule("overfitting", overfitting, False, ("validation", "fit"), unknown=new_samples_unknown),
+    Rule("overfitting", overfitting, False, ("validation",), unknown=_losses_unknown),
     Rule("over_regularised", over_regularised, False, ("loss", "layers", "optimizer"), least_steps=50),
     Rule("one_class", one_class, False, ("fit",), least_steps=50),
 )

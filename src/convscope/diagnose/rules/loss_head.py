@@ -69,7 +69,7 @@ def softmax_wrong_dim(view: RunView) -> Finding | None:
         return number(o, "highest") <= gap and number(o, "log_column_gap") <= gap < number(o, "log_gap")
 
     seen = _agreeing(
-        view, ("cross_entropy", "nll_loss", "mse_loss", "binary_cross_entropy"), lambda o, gap: plain(o, gap) or logarithm(o, gap)
+        view, ("cross_entropy", "nll_loss", "mse_loss", "binary_cross_entropy", "kl_div"), lambda o, gap: plain(o, gap) or logarithm(o, gap)
     )
     if not seen:
         return None
@@ -128,6 +128,11 @@ def _not_log_probabilities(o: Observation, gap: float) -> bool:
     return number(o, "log_gap") > 10 * gap and number(o, "log_column_gap", math.inf) > gap
 
 
+def _no_logarithms(o: Observation, gap: float) -> bool:
+    """Rows of probabilities as labels, and answers that are no logarithms of such rows."""
+    return o.numbers.get("target") == "probability" and _not_log_probabilities(o, gap)
+
+
 def _broadcast(o: Observation, _: float) -> bool:
     return o.numbers.get("same_shape") is False and number(o, "rows", 0) > 1
 
@@ -170,6 +175,14 @@ _MISMATCHES: tuple[tuple[tuple[str, ...], Shape, Severity, str, str], ...] = (
         "The loss nll_loss expects logarithms of probabilities but receives something else, so it can be lowered without end and "
         "without learning.",
         "Use cross_entropy on the raw scores, or put log_softmax(dim=1) at the end of the network.",
+    ),
+    (
+        ("kl_div",),
+        _no_logarithms,
+        "problem",
+        "The loss kl_div expects logarithms of probabilities as answers but receives something else, so it does not measure how far answers and "
+        "labels are apart.",
+        "Put log_softmax(dim=1) on the raw scores before kl_div.",
     ),
     (
         ("binary_cross_entropy", "mse_loss", "binary_cross_entropy_with_logits"),

@@ -26,6 +26,7 @@ LOW_RATIO = Threshold(1e-4, "update over weight", "diagnoses.md, row 20 (TheDeep
 SLOW_RATIO = Threshold(
     3e-4, "update over weight", "chosen: a third of the usual, where less than a tenth of the loss is gone after a fair budget"
 )
+ROUNDED_AWAY = 1e-7  # a learning rate below which float32 rounds steps away by itself
 NO_GRADIENT = 1e-7  # of the weight's size; three decades below what a slow run has
 KICK = Threshold(3, "times the loss of guessing", "chosen: within twenty steps of an ordinary start", excess=True)
 KICK_STEPS = 50  # a spike that recovers comes after progress, and is gone sooner
@@ -127,6 +128,8 @@ def lr_too_low(view: RunView) -> Finding | None:
     typical = statistics.median(sorted(r for _, r in ratios)[len(ratios) // 2 :])  # the larger half: a schedule's tail does not count
     usual = SLOW_RATIO if outcome.now > LEARNED * max(outcome.start, outcome.guessing) else LOW_RATIO
     if typical >= view.limit(usual) or outcome.now < view.limit(SLOW) * outcome.start or _without_gradient(view):
+        return None
+    if typical == 0 and rate > ROUNDED_AWAY:  # weights that stand still at any rate are another rule's
         return None
     higher = rate_instead(view, typical / USUAL_RATIO)
     return Finding(

@@ -138,12 +138,18 @@ def activation_collapse_cycles(view: RunView) -> Finding | None:
         return None  # several layers at one time, and what was learned before is there again
     count, most = sum(len(found) for found in teeth.values()), max((len(found) for found in teeth.values()), default=0)
     lower = rate_instead(view, 10)
-    message = (
-        f"From step {step} on the activations of layer {where} grow, crash to almost nothing and start again, which throws away what was "
-        "learned."
-        if cycles
-        else f"From step {step} on nearly all activations of layer {where} are close to zero, so hardly anything passes through it."
-    )
+    if not cycles:
+        message = f"From step {step} on nearly all activations of layer {where} are close to zero, so hardly anything passes through it."
+    elif collapsed and most == 1:
+        message = (
+            f"At step {step} the activations of layer {where}, which had grown, crash to almost nothing, and they do not come back: nearly all of "
+            f"layer {collapsed[0]} is close to zero since then."
+        )
+    else:
+        message = (
+            f"From step {step} on the activations of layer {where} grow, crash to almost nothing and start again, which throws away what was "
+            "learned."
+        )
     return Finding(
         "activation_collapse_cycles",
         severity,

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
 from convscope.diagnose.rules.layers import START_RECORDS, drawn_gain, is_squashing, relative_gradient
 from convscope.diagnose.view import LEARNED, RunView, Threshold, number
-from convscope.records import Finding, Fix, LayerStats, Severity
+from convscope.records import Finding, Fix, LayerStats, Observation, Severity
 
 SAME_FILTERS = Threshold(0.9, "of the filters", "diagnoses.md, row 10: all pairs of the sampled sixteen", share=True)
+MANY_STEPS = 20  # after which filters that began equal and learn have parted, even in a warm-up (diagnoses.md, row 10)
 LINEAR_PAIRS = Threshold(0.8, "of the pairs", "diagnoses.md, row 11: bottlenecks and separable convolutions stay below", share=True)
 START_LOSS = Threshold(3, "times the loss of guessing", "diagnoses.md, row 13", excess=True)
 GROWTH = Threshold(1.0, "octaves a layer", "diagnoses.md, row 13")
@@ -43,12 +44,12 @@ RANDOM_WEIGHTS = Fix(
 def symmetric_init(view: RunView) -> Finding | None:
     """All filters of a layer are equal and stay equal while they are trained."""
     for newest in view.newest("filters"):
-        if newest.step < 20 or number(newest, "filters", 0) < 2 or number(newest, "identical", 0) < view.limit(SAME_FILTERS):
+        if number(newest, "filters", 0) < 2 or not _stayed_equal(view, newest):
             continue
         looks = view.seen("filters", newest.subject)
         if len(looks) < 2 or number(looks[0], "identical", 0) < view.limit(SAME_FILTERS):
             continue
-        layers = [o.subject for o in view.newest("filters") if o.step >= 20 and number(o, "identical", 0) >= view.limit(SAME_FILTERS)]
+        layers = [o.subject for o in view.newest("filters") if _stayed_equal(view, o)]
         return Finding(
             "symmetric_init",
             "problem" if newest.numbers.get("still_moving") is True or view.outcome.bad else "warning",
@@ -65,6 +66,11 @@ def symmetric_init(view: RunView) -> Finding | None:
             "exact: equal filters receive equal gradients and never part (TheDeepChecker)",
         )
     return _began_equal(view)
+
+
+def _stayed_equal(view: RunView, look: Observation) -> bool:
+    """Whether a layer's filters are equal after twenty steps, or have gone the same way before that."""
+    return number(look, "identical" if look.step >= MANY_STEPS else "together", 0) >= view.limit(SAME_FILTERS)
 
 
 def _began_equal(view: RunView) -> Finding | None:
@@ -248,7 +254,7 @@ def vanishing_signal(view: RunView) -> Finding | None:
 
 
 RULES = (
-    Rule("symmetric_init", symmetric_init, True, ("filters",), least_steps=20),
+    Rule("symmetric_init", symmetric_init, True, ("filters",), least_steps=5),
     Rule("missing_nonlinearity", missing_nonlinearity, True, ("network",)),
     Rule("bad_initial_scale", bad_initial_scale, False, ("loss", "layers")),
     Rule("vanishing_signal", vanishing_signal, False, ("loss", "layers"), least_steps=50),
