@@ -517,6 +517,13 @@ def test_hashes_tell_images_apart() -> None:
     assert hashes_of(torch.zeros(3)) is None
 
 
+def test_small_whole_numbers_are_told_apart() -> None:
+    users, items = torch.meshgrid(torch.arange(60), torch.arange(80), indexing="ij")
+    assert len(set(hashes_of_inputs((users[:40].reshape(-1), items[:40].reshape(-1))).tolist())) == 40 * 80
+    words = torch.cartesian_prod(*[torch.arange(8)] * 4)
+    assert len(set(hashes_of(words).tolist())) == 8**4
+
+
 def test_a_sample_is_all_that_the_network_is_given() -> None:
     users, items = torch.tensor([1, 1, 2, 2]), torch.tensor([1, 2, 1, 2])
     assert len(set(hashes_of_inputs((users, items)).tolist())) == 4

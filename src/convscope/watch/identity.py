@@ -19,8 +19,10 @@ GOLDEN = 0.618  # of a row lies between the beginnings of two runs, so that they
 MOST_KNOWN = 16_384  # hashes kept; beyond it only every second, then every fourth value is kept, by its lowest bits
 COME_AGAIN = 0.9  # of the training images were seen before: the second epoch is under way
 FIRST_BATCHES = 64  # whose order is remembered
+DOWN = 27  # bits by which a pair is shifted: all that small whole numbers hold lies in a float's top bits, which a product would push out
 SETTLED_EPOCHS, THEN_EVERY = 3.0, 8  # epochs after which only one training batch in so many is looked at, as long as nothing new comes
-_PRIME = 0x9E3779B97F4A7C15 - (1 << 64)  # the golden ratio in 64 bits, as Knuth's multiplicative hash
+_RANGE = 1 << 64
+_GOLDEN_64 = 0x9E3779B97F4A7C15  # the golden ratio in 64 bits, from which splitmix64 begins
 
 Codes = NDArray[numpy.int64]
 
@@ -39,7 +41,7 @@ def hashes_of_inputs(inputs: object) -> Tensor | None:
 def _part_hashes(part: Tensor, place: int) -> Tensor | None:
     """The hashes of one of several inputs, which tell at which place it was given."""
     found = hashes_of(part.reshape(len(part), -1)) if part.numel() else None
-    return None if found is None else found * (2 * place + 1)
+    return None if found is None else found * _odd(-1 - place)
 
 
 def hashes_of(images: Tensor) -> Tensor | None:
@@ -54,6 +56,7 @@ def hashes_of(images: Tensor) -> Tensor | None:
     elif size % 2:
         rows = torch.nn.functional.pad(rows[:number].flatten(1), (0, 1))
     pairs = rows[:number].reshape(number, -1).contiguous().float().view(torch.int64)
+    pairs = pairs ^ pairs >> DOWN
     return (pairs * _factors(pairs.shape[1], pairs.device)).sum(1)
 
 
@@ -66,9 +69,21 @@ def _stride(size: int, width: int) -> int:
 
 @lru_cache(maxsize=8)
 def _factors(count: int, device: torch.device) -> Tensor:
-    """Odd factors, one for each pair of pixels; no random generator is touched."""
+    """Odd factors, one for each pair of pixels."""
     with torch.inference_mode(mode=False):
-        return (torch.arange(count, device=device) * 2 + 1) * _PRIME
+        return torch.tensor([_odd(place) for place in range(count)], device=device)
+
+
+def _odd(place: int) -> int:
+    """An odd number of 64 bits for a place, by splitmix64 (Steele et al. 2014); no random generator is touched.
+
+    Neighbouring places must have factors without a pattern: with multiples of one number, a + 3b is the same for many pairs of small whole numbers.
+    """
+    mixed = (place * _GOLDEN_64) % _RANGE
+    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 % _RANGE
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % _RANGE
+    mixed = (mixed ^ mixed >> 31) | 1
+    return mixed - _RANGE if mixed >= _RANGE // 2 else mixed
 
 
 class Identity:
