@@ -6,10 +6,12 @@ an in-place activation follows (measured with nn.ReLU(inplace=True)); gradients 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -20,6 +22,46 @@ ModuleHook = Callable[[nn.Module, tuple[Any, ...], Any], None]
 ModulePreHook = Callable[[nn.Module, tuple[Any, ...]], None]
 StepHook = Callable[[Optimizer, bool], None]
 GradientHook = Callable[[Tensor], None]
+
+
+def out_of_sight() -> bool:
+    """Whether what runs now is no ordinary computation: it is compiled, exported, traced or transformed by torch.func, or a mode sees each operation.
+
+    Whoever looked at values then would become a part of what is made, or would be handed stand-ins that have none.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
+
+
+class Hook:
+    """A function to be attached to a module, which is called in ordinary computations only, and whose result is ignored.
+
+    Copies of the module, and what is saved of it, hold in its place one that does nothing and that any Python can load: a loop may copy or save
+    its network while it is watched.
+
+    Example:
+        >>> handle = model.register_forward_hook(Hook(lambda module, arguments, output: print(output.shape)))
+    """
+
+    __name__ = "hook"  # compilers ask for it
+
+    def __init__(self, call: Callable[..., object]) -> None:
+        self._call = call
+
+    def __call__(self, *arguments: Any) -> None:
+        """What torch calls."""
+        if not out_of_sight():
+            self._call(*arguments)
+
+    def __deepcopy__(self, _: dict[int, Any]) -> Callable[..., object]:
+        return contextlib.nullcontext().__exit__  # takes anything and does nothing
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (contextlib.nullcontext(), "__exit__")
 
 
 class Capture:
@@ -45,11 +87,11 @@ class Capture:
 
     def forward(self, module: nn.Module, after: ModuleHook) -> None:
         """Call `after(module, arguments, output)` after each forward pass of a module; what it returns is ignored."""
-        self._handles.append(module.register_forward_hook(_silent(after)))
+        self._handles.append(module.register_forward_hook(Hook(after)))
 
     def before_forward(self, module: nn.Module, before: ModulePreHook) -> None:
         """Call `before(module, arguments)` before each forward pass of a module; what it returns is ignored."""
-        self._handles.append(module.register_forward_pre_hook(_silent(before)))
+        self._handles.append(module.register_forward_pre_hook(Hook(before)))
 
     def gradient(self, parameter: Tensor, after: GradientHook) -> None:
         """Call `after(parameter)` whenever a gradient was accumulated into `parameter.grad`."""
@@ -82,17 +124,9 @@ def _named(name: str, output: OutputHook) -> ModuleHook:
     return lambda module, _, value: output(name, module, value)
 
 
-def _silent(hook: Callable[..., None]) -> Callable[..., None]:
-    """The hook without its result: torch would take a result for a new output."""
-
-    def call(*arguments: Any) -> None:
-        hook(*arguments)
-
-    return call
-
-
 def _of_optimizer(hook: StepHook) -> Callable[[Optimizer, tuple[Any, ...], dict[str, Any]], None]:
     def call(optimizer: Optimizer, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        hook(optimizer, (arguments[1] if len(arguments) > 1 else keywords.get("closure")) is not None)  # arguments[0] is the optimiser
+        if not torch.compiler.is_compiling():
+            hook(optimizer, (arguments[1] if len(arguments) > 1 else keywords.get("closure")) is not None)  # arguments[0] is the optimiser
 
     return call

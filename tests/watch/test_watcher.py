@@ -395,7 +395,10 @@ def test_what_cannot_be_watched_is_told():
     assert str(error.value) == "every=0: layers are recorded at one step in so many, a whole number from 1 up."
     with pytest.raises(UsageError) as error:
         Watcher(nn.Sequential(nn.Identity()))
-    assert str(error.value) == "Sequential has no layer to watch: none of its modules computes. Pass the network that you train."
+    assert (
+        str(error.value)
+        == "Sequential has no layer to watch: none of its modules computes. Pass the network that you train, as it is in Python."
+    )
 
 
 def test_names_come_in_order_and_wrappers_do_not_show():

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convscope.capture import out_of_sight
+
 Listener = Callable[[Tensor, Tensor], None]
 _PLACES: tuple[tuple[Any, str], ...] = ((Tensor, "__eq__"), (Tensor, "eq"), (torch, "eq"))
 _listeners: list[Listener] = []
@@ -70,7 +72,7 @@ def _wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
     def compare(one: Any, *others: Any, **keywords: Any) -> Any:
         result = original(one, *others, **keywords)
         two = others[0] if others else keywords.get("other")
-        if isinstance(one, Tensor) and isinstance(two, Tensor) and not getattr(_busy, "now", False) and not torch.compiler.is_compiling():
+        if isinstance(one, Tensor) and isinstance(two, Tensor) and not getattr(_busy, "now", False) and not out_of_sight():
             _busy.now = True  # what a listener compares is not told
             try:
                 for listener in tuple(_listeners):

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from convscope.capture import Capture
-from convscope.watch.layers import fast_in_evaluation
+from convscope.capture import Capture, Hook, out_of_sight
+from convscope.watch.layers import fast_in_evaluation, is_opaque, is_out_of_reach
 
 _PLAIN = (
     "gelu",
@@ -112,12 +112,16 @@ class FunctionCalls:
     def _follow(self, model: nn.Module) -> Capture:
         """Hooks that keep track of which module is running."""
         hooks = Capture()
+        inner: set[nn.Module] = set()  # of modules that run as one piece
         for name, module in model.named_modules():
-            if module is model:
+            if module is model or module in inner or is_out_of_reach(module):
                 continue
-            inside = None if next(module.children(), None) is None else name
-            hooks.add(module.register_forward_pre_hook(self._entered(inside)))
-            hooks.add(module.register_forward_hook(self._left, always_call=True))
+            whole = is_opaque(module)
+            if whole:
+                inner.update(module.modules())
+            inside = None if whole or next(module.children(), None) is None else name
+            hooks.add(module.register_forward_pre_hook(Hook(self._entered(inside))))
+            hooks.add(module.register_forward_hook(Hook(self._left), always_call=True))
         return hooks
 
     def _entered(self, name: str | None) -> Callable[..., None]:
@@ -128,6 +132,8 @@ class FunctionCalls:
             self._running.pop()
 
     def _called(self, function: str, output: Tensor) -> None:
+        if out_of_sight():
+            return
         owner = self._running[-1] if self._running else ""
         if owner is not None:
             self._found = True

@@ -6,6 +6,7 @@ leave a node in the graph. A compiled or checkpointed part is one opaque node: n
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -250,13 +251,11 @@ def _looks_fresh(weight: Tensor) -> bool:
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """The first floating point tensor of a module's output or input (tuples, lists and dicts are searched)."""
+    """The first floating point tensor of a module's output or input (tuples, lists, dicts and dataclasses are searched)."""
     if isinstance(output, Tensor):
         return output if output.is_floating_point() else None
-    if isinstance(output, dict):
-        output = list(output.values())
-    if isinstance(output, list | tuple):
-        for part in output:
+    if output is not None:
+        for part in _parts(output):
             found = first_tensor(part)
             if found is not None:
                 return found
@@ -264,13 +263,21 @@ def first_tensor(output: Any) -> Tensor | None:
 
 
 def tensors_of(output: Any, *, whole: bool = False) -> Iterator[Tensor]:
-    """Every floating point tensor in a module's output, with `whole` those of whole numbers too; tuples, lists and dicts are searched."""
+    """Every floating point tensor in a module's output, with `whole` those of whole numbers too; tuples, lists, dicts and dataclasses are searched."""
     if isinstance(output, Tensor):
         if whole or output.is_floating_point():
             yield output
-    elif isinstance(output, dict):
-        for value in output.values():
+    elif output is not None:
+        for value in _parts(output):
             yield from tensors_of(value, whole=whole)
-    elif isinstance(output, list | tuple):
-        for value in output:
-            yield from tensors_of(value, whole=whole)
+
+
+def _parts(output: Any) -> list[Any]:
+    """What a container holds; nothing of anything else."""
+    if isinstance(output, dict):
+        return list(output.values())
+    if isinstance(output, list | tuple):
+        return list(output)
+    if dataclasses.is_dataclass(output) and not isinstance(output, type):
+        return [getattr(output, field.name, None) for field in dataclasses.fields(output)]
+    return []

@@ -51,9 +51,8 @@ def watched_layers(models: Mapping[str, nn.Module], wanted: Iterable[str] | None
     for model_name, model in models.items():
         found = list(_walk(model, "", set(), notes))
         if not found:
-            raise UsageError(
-                f"{type(model).__name__} has no layer to watch: none of its modules computes. Pass the network that you train."
-            )
+            why = " ".join(notes) or f"{type(model).__name__} has no layer to watch: none of its modules computes."
+            raise UsageError(f"{why} Pass the network that you train, as it is in Python.")
         prefix, root = f"{model_name}/" if len(models) > 1 else "", type(unwrapped(model)).__name__
         layers += [Layer(prefix + (name or root), module) for name, module in found]
     if wanted is not None:
@@ -71,8 +70,9 @@ def _walk(module: nn.Module, name: str, seen: set[int], notes: list[str]) -> Ite
     seen.add(id(module))
     if isinstance(module, WRAPPERS):
         yield from _walk(module.module, name, seen, notes)
-    elif is_compiled_in_place(module):
-        notes.append(f"{_called(name)} was compiled in place (module.compile()): neither its output nor its inside can be seen.")
+    elif is_out_of_reach(module):
+        how = "compiled in place (module.compile())" if is_compiled_in_place(module) else "scripted (torch.jit.script)"
+        notes.append(f"{_called(name)} was {how}: neither its output nor its inside can be seen.")
     elif is_opaque(module):
         notes.append(f"{_called(name)} is compiled: what it returns is recorded, its inside cannot be seen.")
         yield name, module
@@ -112,6 +112,11 @@ def is_opaque(module: nn.Module) -> bool:
 def is_compiled_in_place(module: nn.Module) -> bool:
     """Whether `module.compile()` was called, which takes hooks into the compiled code."""
     return getattr(module, "_compiled_call_impl", None) is not None
+
+
+def is_out_of_reach(module: nn.Module) -> bool:
+    """Whether no hook of ours would run, or none can be attached."""
+    return is_compiled_in_place(module) or isinstance(module, torch.jit.RecursiveScriptModule)  # type: ignore[attr-defined]
 
 
 def own_parameters(module: nn.Module) -> Iterator[nn.Parameter]:

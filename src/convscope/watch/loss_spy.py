@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from convscope.capture import out_of_sight
 
 LOSSES = (
     "cross_entropy",
@@ -96,7 +97,7 @@ def _wrapped(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def loss(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
-        if not torch.compiler.is_compiling():
+        if not out_of_sight():
             values = args[0] if args else kwargs.get("input")
             target = args[1] if len(args) > 1 else kwargs.get("target")
             if isinstance(values, Tensor) and isinstance(target, Tensor) and isinstance(result, Tensor):
@@ -105,5 +106,6 @@ def _wrapped(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
                     listener(call)
         return result
 
+    loss.__prepare_scriptable__ = lambda: original  # type: ignore[attr-defined]  # torch.jit.script compiles the source of what it finds
     loss.__code__ = loss.__code__.replace(co_filename=PASSED_OVER)  # type: ignore[attr-defined]
     return loss

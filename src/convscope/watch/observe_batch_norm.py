@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from convscope.capture import Hook
 from convscope.diagnose.observations import scheduled
 from convscope.records import Observation
 from convscope.watch.deferred import Deferred, Numbers
@@ -41,7 +42,7 @@ class BatchNormWatch:
         self._looking = True
         for name, layer in self._layers:
             if layer.training:
-                self._handles.append(layer.register_forward_pre_hook(self._size_reader(name)))
+                self._handles.append(layer.register_forward_pre_hook(Hook(self._size_reader(name))))
                 if layer.running_mean is not None and layer.running_var is not None and layer.num_batches_tracked is not None:
                     clones = layer.running_mean.clone(), layer.running_var.clone(), layer.num_batches_tracked.clone()
                     self._before.append((name, layer, *clones))

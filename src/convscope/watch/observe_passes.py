@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from convscope.diagnose.observations import scheduled
 from convscope.records import Observation
@@ -90,6 +91,7 @@ class PassWatch:
         self._now: Pass | None = None
         self._modes, self._fit, self._evaluation = _Modes(), Tally(), Evaluation()
         self._phase_passes = 0
+        self._on_leaves: list[RemovableHandle] = []
         self._comparisons = ComparisonSpy(self._compared)
         self._output: Tensor | None = None  # of the evaluation pass that has just ended
         self._choices: list[tuple[Pass, Tensor]] = []  # the answers of this evaluation's passes
@@ -113,6 +115,7 @@ class PassWatch:
 
     def begin(self, inputs: object, step: int) -> None:
         """A pass begins."""
+        self._leave_leaves()
         self._images = images = first_tensor(inputs)
         self._output = None
         every = SAMPLES_THEN_EVERY if self.identity.settled and torch.is_grad_enabled() and self._model.training else 1
@@ -148,7 +151,9 @@ class PassWatch:
 
         for tensor in tensors_of(output):
             if tensor.requires_grad:
-                tensor.register_hook(reached)  # type: ignore[no-untyped-call]
+                handle = tensor.register_hook(reached)  # type: ignore[no-untyped-call]
+                if tensor.is_leaf:  # such as an image that is optimised; other outputs take their hook with them
+                    self._on_leaves.append(handle)
 
     def loss_called(self, call: LossCall) -> None:
         """A loss was computed on the output of the current pass."""
@@ -192,6 +197,11 @@ class PassWatch:
         self._output = None
         self._choices.clear()
 
+    def _leave_leaves(self) -> None:
+        """Take the hooks off tensors that outlive their pass."""
+        while self._on_leaves:
+            self._on_leaves.pop().remove()
+
     def _compared(self, one: Tensor, two: Tensor) -> None:
         """Two tensors were compared; perhaps the answers of the last pass, or of several, with their labels."""
         if not self._choices or one.shape != two.shape:
@@ -213,6 +223,7 @@ class PassWatch:
     def stepping(self, step: int) -> None:
         """An optimiser is about to step: what waits is training if a backward pass reached it, else evaluation."""
         pending, self._pending, self._images = self._pending, [], None
+        self._leave_leaves()
         self._stop_listening()
         if pending and not any(p.backward for p in pending):
             pending[-1].backward = True  # the loss was not computed from the network's first output
@@ -228,6 +239,7 @@ class PassWatch:
 
     def finish(self, step: int) -> None:
         """The run ends, or is looked at: an evaluation that is under way counts."""
+        self._leave_leaves()
         self._stop_listening()
         if self._phase_passes:
             self._close_evaluation(step)

@@ -6,6 +6,7 @@ weights at the scheduled steps only, and one small parameter's gradient at each 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,8 +92,8 @@ class WeightWatch:
         if self._seen.get(id(optimizer)) != len(parameters):
             self._meet(optimizer, parameters, step)
         stands_at_minimum = isinstance(optimizer, torch.optim.LBFGS)  # rightly: it stops by itself
-        if scheduled(step) and not stands_at_minimum and float(optimizer.param_groups[0].get("lr", 1.0)) > LEAST_RATE:
-            self._remember(parameters, float(optimizer.param_groups[0]["lr"]), proportional=isinstance(optimizer, torch.optim.SGD))
+        if scheduled(step) and not stands_at_minimum and (rate := _rate(optimizer.param_groups[0], 1.0)) > LEAST_RATE:
+            self._remember(parameters, rate, proportional=isinstance(optimizer, torch.optim.SGD))
         self._passes = passes
 
     def _judge(self, carry: _Carry, step: int) -> None:
@@ -154,7 +155,7 @@ class WeightWatch:
                 str(place),
                 {
                     "kind": type(optimizer).__name__,
-                    "lr": float(group.get("lr", float("nan"))),
+                    "lr": _rate(group, math.nan),
                     "weight_decay": float(group.get("weight_decay", 0.0) or 0.0),
                     "decoupled": bool(group.get("decoupled_weight_decay", False)) or type(optimizer).__name__ == "AdamW",
                     "held": 1 - sum(p.numel() for p in missing.values()) / size,
@@ -178,7 +179,7 @@ class WeightWatch:
 
         def before_accumulation(_: Tensor) -> None:
             if carry.armed and len(carry.looks) < MOST_LOOKS:
-                carry.looks.append(False if parameter.grad is None else (parameter.grad.detach() != 0).any())
+                carry.looks.append(False if parameter.grad is None else (_values(parameter.grad) != 0).any())
 
         self._handles.append(parameter.register_hook(before_accumulation))  # type: ignore[no-untyped-call]
 
@@ -288,6 +289,17 @@ class WeightWatch:
             self._emit(Observation(step, "filters", layer, {**seen}))
 
         return receive
+
+
+def _values(gradient: Tensor) -> Tensor:
+    """The numbers in a gradient; of a sparse one those that are kept."""
+    return gradient.detach()._values() if gradient.layout is torch.sparse_coo else gradient.detach()
+
+
+def _rate(group: Mapping[str, Any], unknown: float) -> float:
+    """The learning rate of a parameter group; some optimisers have none, or None until they find it themselves."""
+    rate = group.get("lr")
+    return unknown if rate is None else float(rate)
 
 
 def _head(parameters: Mapping[str, Tensor]) -> str:

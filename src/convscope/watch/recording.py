@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from convscope.capture import Capture
+from convscope.capture import Capture, Hook
 from convscope.records import NEAR_ZERO, Observation, Range, StepRecord
 from convscope.runlog import RunLog
 from convscope.watch.backward import root_of_backward
@@ -31,7 +31,7 @@ from convscope.watch.buffers import Buffers
 from convscope.watch.functional import FunctionCalls
 from convscope.watch.graph_facts import first_tensor
 from convscope.watch.hyper import hyper_parameters
-from convscope.watch.layers import Layer, fast_in_evaluation, is_compiled_in_place, is_opaque, parameter_owners, watched_layers
+from convscope.watch.layers import Layer, fast_in_evaluation, is_opaque, is_out_of_reach, parameter_owners, watched_layers
 from convscope.watch.loss_spy import LossCall, LossSpy
 from convscope.watch.observe import Observer
 from convscope.watch.parameters import ParameterWatch
@@ -46,6 +46,11 @@ MOST_CALLS = (
     8  # of one layer in one pass that are told apart; further ones count as the last (a recurrent layer may run for thousands of steps)
 )
 
+NOTHING_SEEN = (
+    "Optimiser steps were seen, but no pass of the network. What runs inside a compiled function or a transform of torch.func, and what a copy of the "
+    "network computes, cannot be seen."
+)
+
 
 @dataclass(slots=True)
 class _Step:
@@ -54,6 +59,7 @@ class _Step:
     number: int
     row: int | None
     hyper: dict[str, float] = field(default_factory=dict)
+    stepped: set[int] = field(default_factory=set)  # ids of the optimisers that have begun to step
     groups: int = 0
     losses: list[float | Tensor] = field(default_factory=list)
     roots: list[float | Tensor] = field(default_factory=list)
@@ -97,6 +103,7 @@ class Recording:
         first_step: int = 0,
     ) -> None:
         self.step, self.epoch, self.thread = first_step, _unknown, 0
+        self._first_step = first_step
         self._models, self._log, self._every = dict(models), log, every
         self._sink: Sink = Alone(log)
         self._layers, self.notes = watched_layers(models, wanted)
@@ -111,6 +118,7 @@ class Recording:
         self._held = {name: {id(parameter) for parameter in model.parameters()} for name, model in models.items()}
         self._speaking: Observer | None = None  # of the network that was run last
         self._stepping: list[Observer] = []
+        self._seen = False  # whether any pass was met, or any layer's output
         self._met = False  # whether an optimiser was met that holds parameters of a watched network
         on_device = any(parameter.device.type != "cpu" for model in models.values() for parameter in model.parameters())
         rows = min(ROWS_ON_DEVICE if on_device else ROWS, MOST_SAMPLES // (SAMPLE_SIZE * len(self._layers)))
@@ -132,12 +140,12 @@ class Recording:
         self._sink = sink_for(self._log, [layer.name for layer in self._layers], self.notes.append)
         for layer in self._layers:
             if layer not in self._passing:
-                self._hooks.add(layer.module.register_forward_hook(self._layer_hook(layer)))
+                self._hooks.add(layer.module.register_forward_hook(Hook(self._layer_hook(layer))))
         for name, model in self._models.items():
             self._observers[name].steps = self.step
-            if not is_compiled_in_place(model):
-                self._hooks.add(model.register_forward_pre_hook(self._pass_hook(name), with_kwargs=True))
-                self._hooks.add(model.register_forward_hook(self._passed_hook(name), always_call=True))
+            if not is_out_of_reach(model):
+                self._hooks.add(model.register_forward_pre_hook(Hook(self._pass_hook(name)), with_kwargs=True))
+                self._hooks.add(model.register_forward_hook(Hook(self._passed_hook(name)), always_call=True))
         self._hooks.optimizer_steps(self._step_begins, self._step_ended)
         self._spy.__enter__()
 
@@ -153,6 +161,8 @@ class Recording:
             self.drain()
         with self._careful("The end"):
             self._sink.close()
+        if self.step > self._first_step and not self._seen:
+            self.notes.append(NOTHING_SEEN)
         for observer in self._observers.values():
             with self._careful("the end"):
                 observer.flush()
@@ -178,11 +188,11 @@ class Recording:
     def _pass_hook(self, name: str) -> Callable[..., None]:
         def begins(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
             with self._careful("A pass"):
-                self._speaking = self._observers[name]
+                self._seen, self._speaking = True, self._observers[name]
                 self._speaking.forward_begin(arguments or keywords)
                 if torch.is_grad_enabled() and not _in_backward():
                     for layer in self._passing:
-                        self._passing_hooks.add(layer.module.register_forward_hook(self._layer_hook(layer)))
+                        self._passing_hooks.add(layer.module.register_forward_hook(Hook(self._layer_hook(layer))))
                     self._forget_evaluation()
                     self._evaluating = not module.training
                     self._calls.clear()
@@ -229,7 +239,7 @@ class Recording:
     def _take(self, name: str, kind: str, output: Any) -> None:
         """Record an output of a training pass; of several calls in one pass the second is called "name:1"."""
         try:
-            now = self._now
+            now, self._seen = self._now, True
             if now is None or now.optimizers:
                 now = self._begin_step()
             if now.row is None or (name in self._calls and _in_backward()):  # a checkpointed part that is computed again
@@ -257,7 +267,11 @@ class Recording:
         with self._careful("The loss"):
             if self._speaking is not None:
                 self._speaking.loss_called(call)
-            if call.result.requires_grad and self._now is not None:
+            if not call.result.requires_grad:
+                return
+            if not self._seen and (self._now is None or self._now.optimizers):  # no pass says that a step begins
+                self._begin_step()
+            if self._now is not None and not self._now.optimizers:  # after it, the loss is another network's
                 self._now.losses.append(_kept(call.result))
 
     def _backward_reached(self) -> None:
@@ -302,6 +316,7 @@ class Recording:
         if self._used == self._buffers.rows or time.monotonic() - self._drained_at > DRAIN_SECONDS:
             self.drain()
         self.thread = threading.get_ident()
+        self._calls.clear()
         self._now = _Step(self.step, self._used if self.step % self._every == 0 else None)
         if self._now.row is not None:
             self._buffers.begin(self._now.row, self.step)
@@ -312,7 +327,10 @@ class Recording:
             self._stepping = self._concerned(optimizer)
             if not self._stepping:
                 return
-            now = self._begin_step() if self._now is None or closure else self._now
+            now = self._now
+            if now is None or closure or (now.optimizers and id(optimizer) in now.stepped):  # the last one: of its pass nothing was seen
+                now = self._begin_step()
+            now.stepped.add(id(optimizer))
             now.hyper.update(hyper_parameters(optimizer, now.groups))
             now.groups += len(optimizer.param_groups)
             for observer in self._stepping:
