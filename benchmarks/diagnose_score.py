@@ -29,7 +29,7 @@ from diagnose import Records, finished, identity, kept
 LEARNED = 0.5  # accuracy, five times that of guessing, that a control must reach to count as healthy; so that what did not learn is not called healthy
 HARM = 0.05  # points of accuracy below the twin
 SCALES = (0.5, 1.0, 2.0)
-LOOKS = (*range(1, 13), *range(15, 61, 5), *range(80, 201, 20), *range(250, 501, 50), 600, 700)  # steps at which a live diagnosis asks
+LOOKS = (*range(1, 13), *range(15, 201, 5), *range(250, 501, 50), 600, 700)  # steps at which a live diagnosis asks
 EXACT_DELAY, STATISTICAL_DELAY = (
     5,
     200,
@@ -313,8 +313,8 @@ def _delays(harmful: list[Scored]) -> str:
                 ]
             )
             late += timely
-    head = "Delay: steps from the fault to the first live look that said the final name (a look after each of the first 12 steps, then ever more rarely); "
-    head += f"in time (exact names within {EXACT_DELAY} steps, statistical ones within {STATISTICAL_DELAY}): {share(sum(late), len(late))}"
+    head = "Delay: steps from the fault to the first live look that said the final name (one after each of the first 12 steps, then every fifth); in time "
+    head += f"(exact names within {EXACT_DELAY} steps, statistical ones within {STATISTICAL_DELAY}): {share(sum(late), len(late))}"
     return head + "\n\n" + _table(("planted", "runs", "median", "worst", "in time"), rows)
 
 

@@ -26,6 +26,7 @@ LEARNED_WELL = Threshold(
 PERFECT = Threshold(0.05, "of the loss of guessing", "chosen: nothing worth having is left to learn", share=True)
 A_PART = Threshold(0.01, "of the weights", "chosen: the first convolutions of a small network are no more than that", share=True)
 WRONG_PASSES = Threshold(5, "passes", "chosen: each was followed by a step, so that none of them was a probe")
+SEVERAL = 2  # passes of an evaluation: a single one may be a look at something else
 AVERAGED = 0.4  # of the passes in training mode ask again what was asked before
 WRONG_SHARE = Threshold(0.5, "of the passes", "chosen: most of them", share=True)
 NEVER_STEPPED = Threshold(50, "backward passes", "chosen: more than gradient accumulation needs before its first step")
@@ -330,7 +331,7 @@ def wrong_mode(view: RunView) -> Finding | None:
     evaluated, as_train = number(modes, "eval_passes", 0), number(modes, "eval_in_train", 0)
     phases = number(modes, "evaluations", 0)  # a pass without gradients in every step is part of the training (of a generator, a teacher)
     on_purpose = not view.alone or number(modes, "asked_again", 0) > AVERAGED * as_train  # a generator's samples, averages over dropout
-    if as_train >= 3 and as_train > view.limit(WRONG_SHARE) * evaluated and phases * 4 <= max(trained, 4) and not on_purpose:
+    if as_train >= SEVERAL and as_train > view.limit(WRONG_SHARE) * evaluated and phases * 4 <= max(trained, 4) and not on_purpose:
         return _evaluated_in_training_mode(modes, int(as_train), int(evaluated))
     return None
 

@@ -377,7 +377,7 @@ def label_noise(view: RunView) -> Finding | None:
     second = sum(number(o, "second_choice", 0) * number(o, "wrong") for o in windows) / wrong
     share, accuracy = wrong / samples, 1 - wrong / samples
     limit = view.limit(SECOND_CHOICE_IF_NEW_SAMPLES_ARE_EASIER if easier else SECOND_CHOICE) / (classes - 1)
-    needed = max(0.3, (1.5 if easier else 3) / classes)
+    needed = max(0.2, 1.5 / classes) if easier else max(0.3, 3 / classes)
     if share < view.limit(NOISY) or accuracy < needed or second > min(limit, view.limit(HONEST)):
         return None
     if easier:  # new samples tell how many are answered wrongly with right labels

@@ -22,9 +22,10 @@ SHOCK_STEPS = 10
 OVERSHOOT = Threshold(
     1.2, "times the loss of guessing", "chosen: a loss that rises well above both its start and guessing was thrown there", excess=True
 )
+SLID_BACK = Threshold(1.3, "times the best loss", "chosen: the mean of ten batches varies by a tenth", excess=True)
 LOW_RATIO = Threshold(1e-4, "update over weight", "diagnoses.md, row 20 (TheDeepChecker's lower bound)")
 SLOW_RATIO = Threshold(
-    3e-4, "update over weight", "chosen: a third of the usual, where less than a tenth of the loss is gone after a fair budget"
+    3e-4, "update over weight", "chosen: a third of the usual, where more than half of the loss of guessing is left after a fair budget"
 )
 ROUNDED_AWAY = 1e-7  # a learning rate below which float32 rounds steps away by itself
 NO_GRADIENT = 1e-7  # of the weight's size; three decades below what a slow run has
@@ -103,9 +104,10 @@ def _thrown_about(view: RunView) -> bool:
     level = view.limit(OVERSHOOT) * max(outcome.start, outcome.guessing)
     answers = [number(o, "largest_answer", 0) for o in view.seen("fit")[-4:]]
     constant = bool(answers) and min(answers) > 0.9 and not carries_signal(view)
+    slid = outcome.poor and not view.falling and outcome.now > view.limit(SLID_BACK) * outcome.best
     late = [s.loss.maximum for s in view.steps[len(view.steps) // 4 :]]  # a jump in the first steps is common and heals
     lost = outcome.bad and outcome.best < LEARNED * outcome.guessing
-    return constant or lost or sum(loss > level for loss in late) >= SEVERAL or outcome.diverged
+    return constant or lost or slid or sum(loss > level for loss in late) >= SEVERAL or outcome.diverged
 
 
 def _highest_window(ratios: list[tuple[int, float]], size: int) -> tuple[int, float]:
@@ -126,7 +128,7 @@ def lr_too_low(view: RunView) -> Finding | None:
     if len(ratios) < 20 or not rate > 0 or not outcome.fair or outcome.diverged:
         return None
     typical = statistics.median(sorted(r for _, r in ratios)[len(ratios) // 2 :])  # the larger half: a schedule's tail does not count
-    usual = SLOW_RATIO if outcome.now > LEARNED * max(outcome.start, outcome.guessing) else LOW_RATIO
+    usual = SLOW_RATIO if outcome.poor else LOW_RATIO
     if typical >= view.limit(usual) or outcome.now < view.limit(SLOW) * outcome.start or _without_gradient(view):
         return None
     if typical == 0 and rate > ROUNDED_AWAY:  # weights that stand still at any rate are another rule's

@@ -52,7 +52,7 @@ def symmetric_init(view: RunView) -> Finding | None:
         layers = [o.subject for o in view.newest("filters") if _stayed_equal(view, o)]
         return Finding(
             "symmetric_init",
-            "problem" if newest.numbers.get("still_moving") is True or view.outcome.bad else "warning",
+            "problem" if newest.step < MANY_STEPS or newest.numbers.get("still_moving") is True or view.outcome.bad else "warning",
             newest.subject,
             0,
             f"All filters of layer {newest.subject} began equal and are still equal after {newest.step} steps, so the layer works like a "
@@ -69,8 +69,12 @@ def symmetric_init(view: RunView) -> Finding | None:
 
 
 def _stayed_equal(view: RunView, look: Observation) -> bool:
-    """Whether a layer's filters are equal after twenty steps, or have gone the same way before that."""
-    return number(look, "identical" if look.step >= MANY_STEPS else "together", 0) >= view.limit(SAME_FILTERS)
+    """Whether a layer's filters are equal after twenty steps; before that, whether they have gone the same way, or are zero and get no gradient."""
+    if look.step >= MANY_STEPS:
+        return number(look, "identical", 0) >= view.limit(SAME_FILTERS)
+    rests = look.step > 0 and number(look, "largest") == 0 and look.numbers.get("still_moving") is False
+    stuck = rests and any(record.gradient_rms == 0 for record in view.layers.get(look.subject, ()))
+    return stuck or number(look, "together", 0) >= view.limit(SAME_FILTERS)
 
 
 def _began_equal(view: RunView) -> Finding | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from convscope.records import EpochRecord, Evaluation, Finding, Range, StepRecord, shares
+from convscope.records import Evaluation, Finding, Range, StepRecord, shares
 
 Chart: TypeAlias = dict[str, Any]
 SEVERITIES = ("problem", "warning", "note")  # worst first
@@ -121,23 +121,29 @@ def _badge(step: int, group: Sequence[tuple[int, Finding]], severity: str) -> Ch
     }
 
 
-def loss_chart(steps: Sequence[StepRecord], epochs: Sequence[EpochRecord], findings: Sequence[Finding] = ()) -> Chart:
-    """Training loss at every step, the same smoothed, validation loss at each epoch's end, and the findings where they begin."""
+class Evaluated(NamedTuple):
+    """The validation loss after a step, and when that was in words."""
+
+    step: int
+    loss: float
+    when: str
+
+
+def loss_chart(steps: Sequence[StepRecord], evaluations: Sequence[Evaluated], findings: Sequence[Finding] = ()) -> Chart:
+    """Training loss at every step, the same smoothed, validation loss at each evaluation, and the findings where they begin."""
     x = [record.last_step for record in steps]
     losses = [record.loss for record in steps]
     data = _range_traces(steps, losses, "Training loss", "--series-1-soft", "--series-1-band", width=1.2)
     reach = min(MOST_REACH, round(len(losses) * REACH))
     data.append(_line(x, smoothed([r.mean for r in losses], reach), f"Mean of {2 * reach + 1} records", "--series-1", hoverinfo="skip"))
-    if epochs:
-        said = [f"epoch {row.epoch}: {row.valid_loss:.4g}" for row in epochs]
-        ends = [row.steps - 1 for row in epochs]
+    if evaluations:
         data.append(
             _line(
-                ends,
-                [finite(row.valid_loss) for row in epochs],
+                [one.step for one in evaluations],
+                [finite(one.loss) for one in evaluations],
                 "Validation loss",
                 "--series-2",
-                text=said,
+                text=[f"{one.when}: {one.loss:.4g}" for one in evaluations],
                 hovertemplate="Validation loss, %{text}<extra></extra>",
             )
             | {"mode": "lines+markers", "marker": {"color": "--series-2", "size": 8, "symbol": "diamond"}}

@@ -20,12 +20,13 @@ from convscope.records import (
     LayerStats,
     NetworkSummary,
     NotChecked,
+    Observation,
     RatingsEvaluation,
     StepRecord,
 )
 from convscope.rundir import RunDir
 from convscope.runlog import RunLog
-from convscope.show.page.charts import SEVERITIES
+from convscope.show.page.charts import SEVERITIES, Evaluated
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Contents:
         verdict: the one word of the diagnosis: what the run kept, else what its log says now; "" when there is nothing to judge.
         findings: cause before consequence.
         not_checked: the rules that could not be applied to the log.
+        validation: losses of new samples: at each epoch's end, or where a watched loop evaluated them by a loss that was seen.
         ratings: what a network of ratings did; None for images, and while it is not known.
     """
 
@@ -52,6 +54,7 @@ class Contents:
     verdict: str = ""
     findings: Sequence[Finding] = ()
     not_checked: Sequence[NotChecked] = ()
+    validation: Sequence[Evaluated] = ()
     ratings: RatingsEvaluation | None = None
 
     def setting(self, *path: str) -> Any:
@@ -102,7 +105,8 @@ def read(run: RunDir) -> Contents:
         return kept
     with RunLog.read(run.log) as log:
         steps, layers, epochs, findings = log.steps(), log.layers(), log.epochs(), log.findings()
-        judged = diagnose(steps, layers, log.observations())
+        observations = log.observations()
+        judged = diagnose(steps, layers, observations)
     if not said and not findings and steps:  # nobody judged the run while it went on, or it was cut off before
         said, findings = judged.verdict, list(judged.findings)
     worst = next((severity for severity in SEVERITIES if any(finding.severity == severity for finding in findings)), "")
@@ -114,7 +118,15 @@ def read(run: RunDir) -> Contents:
         verdict=str(said or worst),
         findings=cause_first(findings),
         not_checked=judged.not_checked if steps else (),
+        validation=_validation(epochs, observations),
     )
+
+
+def _validation(epochs: Sequence[EpochRecord], observations: Sequence[Observation]) -> list[Evaluated]:
+    if epochs:
+        return [Evaluated(row.steps - 1, row.valid_loss, f"epoch {row.epoch}") for row in epochs]
+    seen = [(o.step, o.numbers.get("loss")) for o in observations if o.kind == "validation"]
+    return [Evaluated(step, loss, f"after step {step:,}") for step, loss in seen if isinstance(loss, float)]
 
 
 def causes(findings: Sequence[Finding]) -> list[int | None]:

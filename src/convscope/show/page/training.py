@@ -23,15 +23,16 @@ def curves(run: Contents) -> Section | Absent:
     """Losses, schedules and gradients over the steps."""
     if not run.steps:
         return Absent("The curves of training are missing: no step was logged.")
-    loss = chart("loss", "Loss", charts.loss_chart(run.steps, run.epochs, run.findings), _loss_label(run), _loss_caption(run))
+    loss = chart("loss", "Loss", charts.loss_chart(run.steps, run.validation, run.findings), _loss_label(run), _loss_caption(run))
     return Section("training", "How it trained", "Training", join(loss, _beside_loss(run)))
 
 
 def _loss_label(run: Contents) -> str:
     first, last = run.steps[0].loss.mean, run.steps[-1].loss.last
     said = f"Training loss over {plural(run.step_count or 0, 'step')}, from {figure(first)} to {figure(last)}."
-    if run.epochs:
-        said += f" Validation loss at the last of {plural(len(run.epochs), 'epoch')}: {figure(run.epochs[-1].valid_loss)}."
+    if run.validation:
+        last_one = run.validation[-1]
+        said += f" Validation loss at the last of {plural(len(run.validation), 'evaluation')} ({last_one.when}): {figure(last_one.loss)}."
     return said
 
 
