@@ -374,6 +374,24 @@ def test_training_in_evaluation_mode_is_counted() -> None:
     assert (numbers["train_in_eval"], numbers["train_in_eval_streak"], numbers["train_in_eval_since"]) == (20, 20, 10)
 
 
+def test_adversarial_images_made_in_evaluation_mode_are_no_training_in_it() -> None:
+    model = net(norm=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with observed(model) as seen:
+        for _ in range(10):
+            model.eval()
+            images = IMAGES[:16].clone().requires_grad_()
+            for _ in range(7):
+                (pull,) = torch.autograd.grad(F.cross_entropy(model(images), LABELS[:16]), images)
+                images = (images.detach() + 0.01 * pull.sign()).requires_grad_()
+            model.train()
+            optimizer.zero_grad()
+            F.cross_entropy(model(images.detach()), LABELS[:16]).backward()
+            optimizer.step()
+    assert max(o.numbers["train_in_eval_streak"] for o in seen if o.kind == "modes") == 0
+    assert newest(seen, "modes").numbers["train_passes"] == 80
+
+
 def test_validating_in_training_mode_is_counted_and_recalibration_is_not() -> None:
     model = net(norm=True)
 

@@ -114,8 +114,8 @@ KINDS: tuple[ObservationKind, ...] = (
         "",
         {
             "train_passes": "passes that were followed by a backward pass",
-            "train_in_eval": "of these, those with the whole network in evaluation mode while it has batch norm or dropout",
-            "train_in_eval_streak": "the last consecutive ones",
+            "train_in_eval": "of these, those in steps wholly with the network in evaluation mode, while it has batch norm or dropout",
+            "train_in_eval_streak": "the last consecutive steps of that kind",
             "train_in_eval_since": "step of the first of the streak",
             "eval_passes": "passes without a backward pass, after the first step",
             "evaluations": "runs of such passes between training steps",

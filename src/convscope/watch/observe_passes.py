@@ -31,7 +31,7 @@ from convscope.watch.observe_loss import Answers, answers, choices, compared_ans
 
 Emit = Callable[[Observation], None]
 MOST_PENDING = 64  # passes that wait for a backward pass
-LONG_STREAK = 5  # training passes in evaluation mode that are told at once: as many as a verdict needs
+LONG_STREAK = 5  # steps in evaluation mode that are told at once: as many as a verdict needs
 MOST_LOSSES = 256  # the newest training losses that an evaluation is compared with
 MOST_PASSES = 4096  # of one evaluation, whose answers are remembered until they are compared with labels
 INPUT_STEPS = (0, 1, 2, 20)  # steps at which the images' scale is measured
@@ -229,6 +229,7 @@ class PassWatch:
             pending[-1].backward = True  # the loss was not computed from the network's first output
         if pending and self._phase_passes:
             self._close_evaluation(pending[-1].step)
+        self._tell_mode([one for one in pending if one.backward])
         for one in pending:
             if one.backward:
                 self._trained(one)
@@ -246,17 +247,20 @@ class PassWatch:
 
     # ------------------------------------------------------------ what a pass was
 
-    def _trained(self, one: Pass) -> None:
+    def _tell_mode(self, passes: list[Pass]) -> None:
+        """Count the training passes of one step; it trains in evaluation mode when all of them did, as adversarial images are made in it too."""
         modes = self._modes
-        modes.train_passes += 1
-        if not one.network_training and (self._norms or self._drops):
-            modes.train_in_eval += 1
-            modes.since = modes.since if modes.streak else one.step
-            modes.streak += 1
-            if modes.streak == LONG_STREAK:
-                self._write_modes(one.step)
-        else:
-            modes.streak = 0
+        modes.train_passes += len(passes)
+        if not passes or any(one.network_training for one in passes) or not (self._norms or self._drops):
+            modes.streak = 0 if passes else modes.streak
+            return
+        modes.train_in_eval += len(passes)
+        modes.since = modes.since if modes.streak else passes[0].step
+        modes.streak += 1
+        if modes.streak == LONG_STREAK:
+            self._write_modes(passes[0].step)
+
+    def _trained(self, one: Pass) -> None:
         if one.hashes is not None:
             self._deferred.add_codes(one.hashes, functools.partial(self.identity.trained, every=one.every, step=one.step))
         for answered in one.answers:

@@ -25,7 +25,7 @@ LEARNED_WELL = Threshold(
 )
 PERFECT = Threshold(0.05, "of the loss of guessing", "chosen: nothing worth having is left to learn", share=True)
 A_PART = Threshold(0.01, "of the weights", "chosen: the first convolutions of a small network are no more than that", share=True)
-WRONG_PASSES = Threshold(5, "passes", "chosen: each was followed by a step, so that none of them was a probe")
+WRONG_STEPS = Threshold(5, "steps in a row", "chosen: as for the other exact rules; a pass that no step follows is no training")
 SEVERAL = 2  # passes of an evaluation: a single one may be a look at something else
 AVERAGED = 0.4  # of the passes in training mode ask again what was asked before
 WRONG_SHARE = Threshold(0.5, "of the passes", "chosen: most of them", share=True)
@@ -314,7 +314,7 @@ def wrong_mode(view: RunView) -> Finding | None:
     trained, as_eval = number(modes, "train_passes", 0), number(modes, "train_in_eval", 0)
     streak = number(modes, "train_in_eval_streak", 0)
     has_norm = network is not None and number(network, "batch_norms", 0) > 0
-    if streak >= view.limit(WRONG_PASSES) and as_eval >= 0.2 * trained:
+    if streak >= view.limit(WRONG_STEPS):
         since = int(number(modes, "train_in_eval_since", 0))
         frozen = network is not None and number(network, "trainable") < 0.5 * number(network, "weights")  # a trained backbone kept as it is
         what = "batch normalisation does not use the batch's own statistics" if has_norm else "dropout is switched off"
