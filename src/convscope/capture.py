@@ -7,7 +7,7 @@ an in-place activation follows (measured with nn.ReLU(inplace=True)); gradients 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -62,6 +62,28 @@ class Hook:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (contextlib.nullcontext(), "__exit__")
+
+
+@contextlib.contextmanager
+def without_hooks(model: nn.Module) -> Iterator[None]:
+    """Take every `Hook` off a model and its parts for a moment, as torch.jit.script would compile them; they come back to their places."""
+    taken: list[tuple[dict[int, Any], dict[int, Any]]] = []
+    for part in model.modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            continue
+        for hooks in (part._forward_hooks, part._forward_pre_hooks):
+            if any(isinstance(hook, Hook) for hook in hooks.values()):
+                taken.append((hooks, dict(hooks)))
+                for number in [number for number, hook in hooks.items() if isinstance(hook, Hook)]:
+                    del hooks[number]
+    try:
+        yield
+    finally:
+        for hooks, before in taken:
+            others = {**hooks}
+            hooks.clear()
+            hooks.update({number: hook for number, hook in before.items() if number in others or isinstance(hook, Hook)})
+            hooks.update(others)
 
 
 class Capture:

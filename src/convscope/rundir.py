@@ -19,6 +19,7 @@ Files are written beside their place and renamed, so that a reader never sees ha
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -178,6 +179,30 @@ def open_run(path: str | Path) -> RunDir:
     return run
 
 
+def check_name(name: str | None) -> None:
+    """Refuse a run's name that is no plain file name.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if name is not None and not NAME.fullmatch(name):
+        raise UsageError(f"--name {name!r} cannot name a folder. Use letters, digits, '.', '_' and '-', beginning with a letter or digit.")
+
+
+def check_out(out: Path) -> None:
+    """Refuse a folder in which no run could be made, without making it.
+
+    Raises:
+        RunError: it, or a part of it, is a file or may not be written.
+    """
+    with reasons(out):
+        there = next(place for place in (out, *out.parents) if place.exists())
+        if not there.is_dir():
+            raise NotADirectoryError
+        if not os.access(there, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def create_run(out: str | Path, name: str | None, stem: str) -> RunDir:
     """Make a new, empty run directory.
 
@@ -195,8 +220,7 @@ def create_run(out: str | Path, name: str | None, stem: str) -> RunDir:
         'mnist-001'
     """
     out = Path(out)
-    if name is not None and not NAME.fullmatch(name):
-        raise UsageError(f"--name {name!r} cannot name a folder. Use letters, digits, '.', '_' and '-', beginning with a letter or digit.")
+    check_name(name)
     stem = name if name is not None else re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.") or "run"
     with reasons(out):
         out.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -191,6 +192,7 @@ class RunLog:
     def __init__(self, connection: sqlite3.Connection, path: Path | None, *, writable: bool, capacity: int = CAPACITY) -> None:
         self.path, self.capacity = path, capacity
         self._connection, self._writable, self._told = connection, writable, False
+        self._process = os.getpid()
         self._lock = threading.RLock()
         self._flushed_at = time.monotonic()
         self._steps = _Steps()
@@ -258,6 +260,11 @@ class RunLog:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
+    @property
+    def flushed_at(self) -> float:
+        """When what was pending was last written, by the clock time.monotonic."""
+        return self._flushed_at
+
     # ------------------------------------------------------------ writing
 
     def step(self, record: StepRecord) -> None:
@@ -301,6 +308,8 @@ class RunLog:
         if not self._pending:
             return
         pending, self._pending = self._pending, []
+        if os.getpid() != self._process:  # a child that was forked shares the file with its parent: SQLite forbids that both write
+            return
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             self._write(pending)

@@ -3,13 +3,14 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from convscope.errors import UsageError
+from convscope.errors import RunError, UsageError
 from convscope.records import Finding, Fix, NotChecked, Verdict
 from convscope.rundir import open_run
 from convscope.runlog import RunLog
@@ -203,3 +204,109 @@ def test_wrong_use_is_told(tmp_path):
     assert str(caught.value) == f"--json {tmp_path} is a folder. Give a file, such as {tmp_path}/verdict.json."
     with pytest.raises(UsageError, match=r"^--fail-on 'bad' is no severity\. Use one of: note, warning, problem\.$"):
         run_watched(["python"], fail_on="bad")
+
+
+TRAIN = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
+def train(steps=5):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(steps):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(torch.randn(12, 8)), torch.randint(0, 3, (12,)))
+        loss.backward()
+        optimizer.step()
+    print(loss.item(), flush=True)
+train()
+"""
+
+
+def test_a_script_that_scripts_traces_and_saves_its_network(tmp_path):
+    (tmp_path / "exports.py").write_text(
+        TRAIN
+        + """
+def scripted():
+    @torch.jit.script
+    def double(values: torch.Tensor):
+        return 2 * values
+    return double(torch.ones(2))
+print(scripted(), torch.jit.script(model).code, torch.jit.trace(model, torch.ones(1, 8)).code)
+torch.save(model, "model.pt")
+train()
+"""
+    )
+    _, _, log = watched(tmp_path, "exports.py")
+    assert len(log.steps()) == len(log.layers()["0"]) == 10
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_children_that_are_forked_are_left_alone(tmp_path):
+    (tmp_path / "forks.py").write_text(
+        TRAIN
+        + """
+import multiprocessing
+import time
+def child():
+    torch.set_num_threads(1)
+    model.register_forward_pre_hook(lambda *_: time.sleep(0.05))
+    train(40)
+for _ in range(2):
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join()
+    print(process.exitcode)
+train()
+"""
+    )
+    plain, seen, log = watched(tmp_path, "forks.py")
+    told = [line for line in seen.stderr.decode().splitlines() if not line.startswith("convscope: ")]
+    assert told == plain.stderr.decode().splitlines()
+    assert len(log.steps()) == 10
+    assert [run.name for run in (tmp_path / "runs").glob("forks-*")] == ["forks-001"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_a_request_to_end_is_handed_on_and_the_page_is_written(tmp_path):
+    (tmp_path / "saves.py").write_text(
+        "import signal, sys, time\n"
+        + TRAIN
+        + "signal.signal(signal.SIGTERM, lambda *_: (print('saved'), sys.exit(4)))\nprint('ready', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    (tmp_path / "runs").mkdir()
+    arguments = [sys.executable, "-c", WATCH, str(tmp_path / "runs"), sys.executable, "saves.py"]
+    process = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    for line in process.stdout:
+        if line == b"ready\n":
+            break
+    process.send_signal(signal.SIGTERM)
+    rest, told = process.communicate(timeout=60)
+    assert (rest, process.returncode) == (b"saved\n", 4)
+    assert b"convscope: The page: " in told
+
+
+def test_a_wrong_name_or_place_is_told_before_the_script_runs(tmp_path):
+    never = [sys.executable, "-c", "raise SystemExit('the script ran')"]
+    with pytest.raises(UsageError) as caught:
+        run_watched(never, out=tmp_path, name="a/b")
+    assert str(caught.value) == (
+        "--name 'a/b' cannot name a folder. Use letters, digits, '.', '_' and '-', beginning with a letter or digit."
+    )
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError) as failed:
+        run_watched(never, out=tmp_path / "file" / "runs")
+    assert str(failed.value) == (
+        f"{tmp_path / 'file' / 'runs'} cannot hold runs: it, or a part of it, is a file. Give another folder with --out."
+    )
+
+
+def test_why_nothing_was_seen(tmp_path, capfd):
+    (tmp_path / "train.py").write_text(TRAIN)
+    assert run_watched([sys.executable, "-I", str(tmp_path / "train.py")], out=tmp_path / "runs") == 0
+    assert capfd.readouterr().err == (
+        "convscope: No training was seen: the command imported no PyTorch, or its Python was told to ignore PYTHONPATH (-E, -I or -S). "
+        "Nothing was written.\n"
+    )
+    assert not (tmp_path / "runs").exists()

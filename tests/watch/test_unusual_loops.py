@@ -5,9 +5,11 @@ import copy
 import dataclasses
 import io
 import math
+import os
 import pickle
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -15,7 +17,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from convscope.errors import UsageError
+from convscope.runlog import RunLog
 from convscope.watch import Watcher
+from convscope.watch.observe_weights import MOST_OPTIMIZERS
 from convscope.watch.recording import NOTHING_SEEN
 
 STEPS = 6
@@ -288,3 +292,101 @@ def test_a_file_of_the_network_is_as_small_as_without():
         file = io.BytesIO()
         torch.save(model, file)
     assert b"convscope" not in file.getvalue()
+
+
+def test_after_a_pass_that_was_interrupted_the_next_one_is_as_ever():
+    class Stopping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.modes, self.stops = network(), [], False
+
+        def forward(self, inputs):
+            self.modes.append(torch._C._len_torch_function_stack())
+            if self.stops:
+                raise KeyboardInterrupt
+            return F.relu(self.body(inputs))
+
+    model = Stopping()
+    with Watcher(model) as watch:
+        train(model)
+        model.stops = True
+        with contextlib.suppress(KeyboardInterrupt):
+            train(model)
+        model.stops = False
+        model.eval()
+        with torch.no_grad():
+            model(torch.ones(1, 8))
+        assert model.modes[-1] == 0
+    assert len(watch.steps()) == STEPS
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_that_is_forked_writes_nothing_to_its_parent_s_log(tmp_path):
+    model = network()
+    with RunLog.create(tmp_path / "log.sqlite") as log, Watcher(model, log=log) as watch:
+        train(model)
+        child = os.fork()
+        if not child:
+            train(model)
+            watch.flush()
+            watch.stop()
+            os._exit(sum(len(module._forward_hooks) for module in model.modules()))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        with RunLog.read(tmp_path / "log.sqlite") as read:
+            assert not read.steps()
+        train(model)
+        watch.stop()
+        assert len(watch.steps()) == len(watch.layers()["0"]) == 2 * STEPS
+
+
+def test_a_killed_process_loses_less_than_a_second_also_when_steps_become_slow(tmp_path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    model = network()
+    optimizer, (inputs, labels) = torch.optim.SGD(model.parameters(), lr=0.1), batches()[0]
+    with RunLog.create(tmp_path / "log.sqlite") as log, Watcher(model, log=log):
+        for step in range(48):
+            now[0] += 0.01 if step < 45 else 0.2
+            F.cross_entropy(model(inputs), labels).backward()
+            optimizer.step()
+        with RunLog.read(tmp_path / "log.sqlite") as read:
+            assert len(read.steps()) >= 45  # 0.45 s for all of them, then 0.2 s for each
+
+
+def test_an_optimizer_for_every_step_costs_no_more_than_one():
+    model = network()
+    kept = []
+    with Watcher(model) as watch:
+        for _ in range(150):
+            kept.append(torch.optim.SGD(model.parameters(), lr=0.001))
+            kept[-1].zero_grad()
+            F.cross_entropy(model(batches()[0][0]), batches()[0][1]).backward()
+            kept[-1].step()
+        assert sum(len(parameter._backward_hooks or ()) for parameter in model.parameters()) == 1
+    assert not any(parameter._backward_hooks for parameter in model.parameters())
+    assert len({seen.subject for seen in watch.log.observations() if seen.kind == "optimizer"}) == MOST_OPTIMIZERS
+
+
+@pytest.mark.filterwarnings("error")
+def test_parameters_without_elements_and_of_complex_numbers():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.waves = nn.Linear(8, 8), nn.Parameter(torch.randn(8, 3, dtype=torch.cfloat))
+            self.nothing, self.scale = nn.Parameter(torch.zeros(0, 4)), nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, inputs):
+            return (self.body(inputs).to(torch.cfloat) @ self.waves).abs() * self.scale + self.nothing.sum()
+
+    watch = both(train, Odd)
+    assert not watch.notes
+    assert len(watch.steps()) == STEPS
+
+
+def test_a_batch_norm_that_does_not_know_its_size_yet():
+    def lazy():
+        return nn.Sequential(nn.Linear(8, 4), nn.LazyBatchNorm1d(), nn.ReLU(), nn.LazyLinear(3))
+
+    watch = both(lambda model: (model(torch.randn(4, 8)).sum().backward(), train(model))[1], lazy)
+    assert not watch.notes
+    assert len(watch.layers()["1"]) == STEPS

@@ -3,8 +3,9 @@
 `run_watched` starts the command with a folder on PYTHONPATH whose sitecustomize.py calls `attach` as soon as the script imports torch. `attach` finds
 the network by itself: the outermost module whose parameters an optimiser holds, at its first training pass. The script's output and exit code are
 passed through; everything of ours goes to stderr. A script that trains one network after another (a teacher and its student, a network for each
-fold) gets a run for each, and one verdict on all. This is the one file that replaces a method of another library's class
-(`torch.optim.Optimizer.__init__`, to learn of optimisers), because nothing else tells which modules are trained before the first step.
+fold) gets a run for each, and one verdict on all. This is the one file that replaces functions of another library:
+`torch.optim.Optimizer.__init__`, because nothing else tells which modules are trained before the first step, and `torch.jit.script`, which would try to
+compile our hooks.
 
 Several processes: `convscope watch -- torchrun --nproc_per_node 2 script.py` and `torchrun --nproc_per_node 2 -m convscope watch -- python script.py`
 both write one run with the statistics of all ranks (ranks.py). Processes that the script itself starts (loader workers, multiprocessing.spawn)
@@ -14,24 +15,27 @@ are left alone.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import gc
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convscope.errors import ConvscopeError, UsageError
 from convscope.records import Verdict
-from convscope.rundir import RunDir, create_run, write_text
+from convscope.rundir import RunDir, check_name, check_out, create_run, write_text
 from convscope.runlog import RunLog
 from convscope.version import VERSION
 
@@ -44,6 +48,11 @@ SETTINGS = "CONVSCOPE_WATCH"  # environment variable with what the script's proc
 SEVERITIES = ("note", "warning", "problem")
 FAILED_ON_FINDING = 3  # exit code of --fail-on
 VAIN_PASSES = 3  # of a network that is in no optimiser, before the one that is was run
+NO_TRAINING = (
+    "no network whose parameters an optimiser holds was run with gradients. Passes inside a compiled function cannot be seen, and processes that the "
+    "script starts are left alone."
+)
+NO_TORCH = "the command imported no PyTorch, or its Python was told to ignore PYTHONPATH (-E, -I or -S)."
 MOST_RUNS = 10  # trainings one after another that are watched in one script; a search over hundreds of settings would bury its reader
 
 # ---------------------------------------------------------------- in the process that the user started
@@ -72,8 +81,9 @@ def run_watched(
         The command's own exit code, as a shell gives it, or 3.
 
     Raises:
-        UsageError: no command, or one that cannot be started; a severity that does not exist; or a place where no JSON file can be.
-        RunError: the JSON file cannot be written.
+        UsageError: no command, or one that cannot be started; a severity that does not exist; a name that cannot name a folder; or a place where
+            no JSON file can be.
+        RunError: the folder of runs or the JSON file cannot be written.
     """
     if not command:
         raise UsageError("There is no command to watch. Put it behind two dashes: convscope watch -- python script.py ARGS")
@@ -81,6 +91,8 @@ def run_watched(
         raise UsageError(f"--fail-on {fail_on!r} is no severity. Use one of: {', '.join(SEVERITIES)}.")
     if every < 1:
         raise UsageError(f"--every {every}: layers are recorded at one step in so many, a whole number from 1 up.")
+    check_name(name)
+    check_out(Path(out).resolve())
     if json_file is not None:
         _make_room(Path(json_file))
     command = [sys.executable, *command] if command[0].endswith(".py") else list(command)
@@ -90,11 +102,12 @@ def run_watched(
         code = _run(command, {**os.environ, SETTINGS: json.dumps(settings), "PYTHONPATH": path})
         if _rank() > 0:  # started once for each rank: the first one concludes
             return code
+        reached = any(Path(folder).glob("process-*"))
         found = Path(folder, "runs")
         runs = [RunDir(Path(line)) for line in found.read_text(encoding="utf-8").splitlines()] if found.exists() else []
     verdict = joined([_conclude(run) for run in runs])
     if not runs:
-        _say("No training was seen: no network whose parameters an optimiser holds was run with gradients. Nothing was written.")
+        _say(f"No training was seen: {NO_TRAINING if reached else NO_TORCH} Nothing was written.")
     if json_file is not None:
         from convscope.diagnose import verdict_to_json
 
@@ -129,12 +142,26 @@ def _run(command: list[str], environment: dict[str, str]) -> int:
         ) from None
     except OSError as error:
         raise UsageError(f"The command {command[0]!r} cannot be started: {error.strerror}.") from None
-    while True:
-        try:
-            code = process.wait()
-            return code if code >= 0 else 128 - code  # ended by a signal, as shells tell it
-        except KeyboardInterrupt:  # the script got it too and decides what to do
-            continue
+    with _passing_on(signal.SIGTERM, process):
+        while True:
+            try:
+                code = process.wait()
+                return code if code >= 0 else 128 - code  # ended by a signal, as shells tell it
+            except KeyboardInterrupt:  # the script got it too and decides what to do
+                continue
+
+
+@contextlib.contextmanager
+def _passing_on(number: signal.Signals, process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Hand a signal on: schedulers and containers send it to this process alone, and the script may want to save its work."""
+    if threading.current_thread() is not threading.main_thread():  # only there can signals be caught
+        yield
+        return
+    before = signal.signal(number, lambda *_: process.send_signal(number))
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def joined(verdicts: Sequence[Verdict]) -> Verdict:
@@ -197,6 +224,7 @@ class _Attached:
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
+        import torch
         from torch.optim import Optimizer
 
         from convscope.watch.loss_spy import keep_wrapped
@@ -217,9 +245,19 @@ class _Attached:
                 attached._look_out()
 
         Optimizer.__init__ = remember  # type: ignore[method-assign, assignment]
+        torch.jit.script = _scripting_without_hooks(torch.jit.script)
         keep_wrapped()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._leave)
         warnings.filterwarnings("ignore", "Using `torch.compile")  # when there are global hooks; the only one is ours, for a moment
         atexit.register(self._finish)
+
+    def _leave(self) -> None:
+        """In a child process that was forked: it is left alone (recording.py takes off what is attached to its networks)."""
+        self._runs, self._watcher = MOST_RUNS + 1, None
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
 
     def _fresh(self) -> set[int]:
         """Ids of the parameters that new optimisers hold."""
@@ -304,6 +342,20 @@ class _Attached:
     def _finish(self) -> None:
         if os.getpid() == self._process:
             self._end()
+
+
+def _scripting_without_hooks(script: Callable[..., Any]) -> Callable[..., Any]:
+    """torch.jit.script as it is, except that it finds no hooks of ours on a network, which it would try to compile."""
+    from torch import nn
+
+    from convscope.capture import without_hooks
+
+    @functools.wraps(script)
+    def scripted(what: Any, *arguments: Any, _frames_up: int = 0, **keywords: Any) -> Any:
+        with without_hooks(what) if isinstance(what, nn.Module) else contextlib.nullcontext():
+            return script(what, *arguments, _frames_up=_frames_up + 1, **keywords)  # it resolves names in its caller's frame
+
+    return scripted
 
 
 def trained_networks(module: nn.Module, trained: set[int]) -> dict[str, nn.Module]:

@@ -76,6 +76,7 @@ class FunctionCalls:
 
     def begin(self, model: nn.Module, prefix: str = "") -> None:
         """A training pass of a network begins."""
+        self.recover(model)
         if self._model is not None or self._hooks.get(model, _NEW) is None:
             return
         if model not in self._hooks:
@@ -83,6 +84,11 @@ class FunctionCalls:
         self._model, self._prefix, self._found = model, prefix, False
         self._running.clear()
         self._mode.__enter__()  # type: ignore[no-untyped-call]
+
+    def recover(self, model: nn.Module) -> None:
+        """A pass of a network begins: whatever is left of one that was broken off (KeyboardInterrupt calls no hook) ends."""
+        if self._model is model:
+            self.end(model)
 
     def end(self, model: nn.Module) -> None:
         """The pass ends, or has raised."""

@@ -115,6 +115,7 @@ class Observer:
             self._spy.__exit__()
             self._spy = None
             self.flush()
+        self._passes.close()
         self._weights.close()
         self._norms.close()
 

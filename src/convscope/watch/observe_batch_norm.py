@@ -42,6 +42,8 @@ class BatchNormWatch:
         self._looking = True
         for name, layer in self._layers:
             if layer.training:
+                if isinstance(layer.running_mean, nn.parameter.UninitializedBuffer):
+                    continue
                 self._handles.append(layer.register_forward_pre_hook(Hook(self._size_reader(name))))
                 if layer.running_mean is not None and layer.running_var is not None and layer.num_batches_tracked is not None:
                     clones = layer.running_mean.clone(), layer.running_var.clone(), layer.num_batches_tracked.clone()

@@ -238,10 +238,14 @@ class PassWatch:
         if pending and any(not p.backward for p in pending):
             self._close_evaluation(step)
 
-    def finish(self, step: int) -> None:
-        """The run ends, or is looked at: an evaluation that is under way counts."""
+    def close(self) -> None:
+        """Take every hook off again."""
         self._leave_leaves()
         self._stop_listening()
+
+    def finish(self, step: int) -> None:
+        """The run ends, or is looked at: an evaluation that is under way counts."""
+        self.close()
         if self._phase_passes:
             self._close_evaluation(step)
 

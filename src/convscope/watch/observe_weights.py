@@ -26,6 +26,7 @@ TOGETHER = 1e-3  # of how far filters have moved: what is left between equal one
 MOST_PARAMETERS = 40  # looked at per scheduled step, evenly chosen
 SAMPLE = 64  # elements of each
 LEAST_STEP = 1e-6  # of the weight: ten times what float32 can hold
+MOST_OPTIMIZERS = 64  # of one run that are described; a loop may make one for every step
 MOST_LOOKS = 64  # backward passes between two steps that are looked at
 LEAST_RATE = 1e-7  # below it float32 rounds steps away by itself
 
@@ -35,6 +36,8 @@ class _Carry:
     """Whether the gradient of one parameter was cleared between steps."""
 
     name: str
+    parameter: Tensor
+    handle: Any = None
     armed: bool = False
     looks: list[Tensor | bool] = field(default_factory=list)  # before each backward pass since the last step: is an old gradient there?
     checked: int = 0
@@ -66,7 +69,6 @@ class WeightWatch:
     def __init__(self, model: nn.Module, deferred: Deferred, emit: Emit) -> None:
         self._model, self._deferred, self._emit = model, deferred, emit
         self._carries: dict[int, _Carry] = {}
-        self._handles: list[Any] = []
         self._seen: dict[int, int] = {}
         self._held: set[int] = set()
         self._before: list[tuple[str, Tensor, Tensor, Tensor]] = []
@@ -133,9 +135,9 @@ class WeightWatch:
 
     def close(self) -> None:
         """Take every hook off again."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        for carry in self._carries.values():
+            carry.handle.remove()
+        self._carries.clear()
 
     def _meet(self, optimizer: torch.optim.Optimizer, parameters: list[Tensor], step: int) -> None:
         own = dict(self._model.named_parameters())
@@ -143,6 +145,10 @@ class WeightWatch:
         place = list(self._seen).index(id(optimizer)) if id(optimizer) in self._seen else len(self._seen)
         self._seen[id(optimizer)] = len(parameters)
         self._held |= {id(p) for p in parameters}
+        if id(optimizer) not in self._carries:
+            self._follow(optimizer, parameters)
+        if place >= MOST_OPTIMIZERS:
+            return
         trainable = {name: p for name, p in own.items() if p.requires_grad}
         missing = {name: p for name, p in trainable.items() if id(p) not in self._held}
         size = sum(p.numel() for p in trainable.values()) or 1
@@ -166,8 +172,6 @@ class WeightWatch:
                 },
             )
         )
-        if id(optimizer) not in self._carries:
-            self._follow(optimizer, parameters)
 
     def _follow(self, optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> None:
         names = {id(p): name for name, p in self._model.named_parameters()}
@@ -175,13 +179,16 @@ class WeightWatch:
         if not known:
             return
         parameter = min(reversed(known), key=lambda p: p.numel())
-        carry = self._carries[id(optimizer)] = _Carry(names[id(parameter)])
+        for other, old in tuple(self._carries.items()):  # of an optimiser that this one replaces; a loop may make one for every step
+            if old.parameter is parameter:
+                self._carries.pop(other).handle.remove()
+        carry = self._carries[id(optimizer)] = _Carry(names[id(parameter)], parameter)
 
         def before_accumulation(_: Tensor) -> None:
             if carry.armed and len(carry.looks) < MOST_LOOKS:
                 carry.looks.append(False if parameter.grad is None else (_values(parameter.grad) != 0).any())
 
-        self._handles.append(parameter.register_hook(before_accumulation))  # type: ignore[no-untyped-call]
+        carry.handle = parameter.register_hook(before_accumulation)  # type: ignore[no-untyped-call]
 
     # ------------------------------------------------------------ do the weights move?
 
@@ -193,7 +200,7 @@ class WeightWatch:
         without = sum(p.numel() for _, p in ours if p.grad is None) / size
         self._last["no_gradient"] = without
         self._ungraded = self._ungraded + 1 if without > 0.5 else 0
-        looked_at = [(name, p) for name, p in ours if id(p) in held and p.grad is not None and not p.grad.is_sparse]
+        looked_at = [(name, p) for name, p in ours if id(p) in held and p.grad is not None and not p.grad.is_sparse and p.numel()]
         with torch.no_grad():
             for name, p in looked_at[:: -(-len(looked_at) // MOST_PARAMETERS) or 1]:
                 gradient = p.grad
@@ -260,7 +267,7 @@ class WeightWatch:
         weights = [
             (n, p)
             for n, p in self._model.named_parameters()
-            if p.ndim >= 2 and p.shape[0] >= 2 and p.requires_grad and not _lookup(self._model, n)
+            if p.ndim >= 2 and p.shape[0] >= 2 and p.numel() and p.is_floating_point() and p.requires_grad and not _lookup(self._model, n)
         ]
         with torch.no_grad():
             for name, weight in weights[:: -(-len(weights) // MOST_PARAMETERS) or 1]:

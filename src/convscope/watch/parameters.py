@@ -124,7 +124,7 @@ class ParameterWatch:
         gradients = numpy.where(numpy.isnan(early) | (unscaled[:, None] & ~numpy.isnan(late)), late, early)
         norms = numpy.where(numpy.isnan(gradients).all(1), math.nan, numpy.sqrt(numpy.nansum(gradients, 1)))
         everyone = list(range(len(self._parameters)))
-        scale = self._counts / numpy.minimum(self._counts, SAMPLE)  # of the sample's squares to those of the whole
+        scale = self._counts / numpy.clip(self._counts, 1, SAMPLE)  # of the sample's squares to those of the whole
         weights = self._squares([(everyone, step.moved[0]) if step.moved is not None else None for step in steps]) * scale
         updates = self._squares([(everyone, step.moved[1]) if step.moved is not None else None for step in steps]) * scale
         return norms, {name: self._figures(own, gradients, weights, updates) for name, own in self._layers.items()}

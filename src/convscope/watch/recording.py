@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -41,7 +43,9 @@ from convscope.watch.stats import SAMPLE_SIZE
 ROWS = 32  # steps in the buffers; what they hold is read together, which is cheaper
 ROWS_ON_DEVICE = 64  # the same on an accelerator, where reading waits for the device
 FEWEST_ROWS, MOST_SAMPLES = 4, 1 << 24  # elements in the buffers (64 MiB): networks of very many layers get fewer rows
-DRAIN_SECONDS = 0.8  # the buffers are read, and the log is written, at least this often, so that a killed process loses less than a second
+DRAIN_SECONDS = (
+    0.8  # after the log was written the buffers are read and it is written again, so that a killed process loses less than a second
+)
 MOST_CALLS = (
     8  # of one layer in one pass that are told apart; further ones count as the last (a recurrent layer may run for thousands of steps)
 )
@@ -129,7 +133,7 @@ class Recording:
         self._now: _Step | None = None
         self._done: list[_Step] = []
         self._used = 0  # rows of the buffers
-        self._drained_at = self._ended_at = time.monotonic()
+        self._written_at = self._ended_at = time.monotonic()
         self._backward_task = -1
         self._evaluating = False
 
@@ -137,6 +141,7 @@ class Recording:
 
     def open(self) -> None:
         """Attach every hook."""
+        _opened.add(self)
         self._sink = sink_for(self._log, [layer.name for layer in self._layers], self.notes.append)
         for layer in self._layers:
             if layer not in self._passing:
@@ -151,10 +156,9 @@ class Recording:
 
     def close(self) -> None:
         """Take every hook off and write what is left; also after an exception in the middle of a step."""
-        self._functions.close()
-        self._passing_hooks.close()
-        self._hooks.close()
-        self._spy.__exit__()
+        if self not in _opened:  # this is a child of the process that watches
+            return
+        self._detach()
         with self._careful("the end"):
             self._forget_evaluation()
             self._end_step()
@@ -168,6 +172,19 @@ class Recording:
                 observer.flush()
             observer.close()
         self._log.flush()
+
+    def _detach(self) -> None:
+        _opened.discard(self)
+        self._functions.close()
+        self._passing_hooks.close()
+        self._hooks.close()
+        self._spy.__exit__()
+
+    def leave(self) -> None:
+        """Take every hook off in a child process, which shares the log's file with its parent and must not touch it."""
+        self._detach()
+        for observer in self._observers.values():
+            observer.close()
 
     def _emitter(self, model: str) -> Callable[[Observation], None]:
         if len(self._models) == 1:
@@ -188,6 +205,7 @@ class Recording:
     def _pass_hook(self, name: str) -> Callable[..., None]:
         def begins(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
             with self._careful("A pass"):
+                self._functions.recover(module)
                 self._seen, self._speaking = True, self._observers[name]
                 self._speaking.forward_begin(arguments or keywords)
                 if torch.is_grad_enabled() and not _in_backward():
@@ -313,7 +331,7 @@ class Recording:
         if self._now is not None and not self._now.optimizers:
             return self._now
         self._end_step()
-        if self._used == self._buffers.rows or time.monotonic() - self._drained_at > DRAIN_SECONDS:
+        if self._used == self._buffers.rows or time.monotonic() - self._written_at > DRAIN_SECONDS:
             self.drain()
         self.thread = threading.get_ident()
         self._calls.clear()
@@ -394,8 +412,23 @@ class Recording:
                     Range.of(step.seconds),
                 )
             )
-        self._done, self._used, self._drained_at = [], 0, time.monotonic()
+        self._done, self._used, began = [], 0, time.monotonic()
         self._sink.write(self._buffers.drain(figures), records, self.step)
+        if self._log.flushed_at >= began:  # otherwise the log still waits, and may wait as long as it is allowed to
+            self._written_at = began
+
+
+_opened: weakref.WeakSet[Recording] = weakref.WeakSet()
+
+
+def _leave_all() -> None:
+    """In a child process that was forked: it trains by itself, and unwatched."""
+    for recording in tuple(_opened):
+        recording.leave()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_all)
 
 
 class _Careful:
