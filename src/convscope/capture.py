@@ -23,18 +23,19 @@ ModulePreHook = Callable[[nn.Module, tuple[Any, ...]], None]
 StepHook = Callable[[Optimizer, bool], None]
 GradientHook = Callable[[Tensor], None]
 
+# Looked up once: the answer is asked for several hundred times a step.
+_is_compiling = torch.compiler.is_compiling
+_tracing_state = torch._C._get_tracing_state
+_transforms = torch._C._functorch.peek_interpreter_stack
+_modes = torch._C._len_torch_dispatch_stack
+
 
 def out_of_sight() -> bool:
     """Whether what runs now is no ordinary computation: it is compiled, exported, traced or transformed by torch.func, or a mode sees each operation.
 
     Whoever looked at values then would become a part of what is made, or would be handed stand-ins that have none.
     """
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._get_tracing_state() is not None
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or torch._C._len_torch_dispatch_stack() > 0
-    )
+    return _is_compiling() or _tracing_state() is not None or _transforms() is not None or _modes() > 0
 
 
 class Hook:
