@@ -265,6 +265,22 @@ def test_a_loss_that_does_not_fit(name: str, change: dict[str, object], message:
     assert found(judged(*loss_inputs(name, **change)), "loss_output_mismatch").message == message
 
 
+def of_graph(**facts: bool) -> list[Observation]:
+    return [seen("loss_graph", step, found=True, classes=10, **facts) for step in range(3)]
+
+
+def test_what_the_graph_of_a_loss_by_hand_shows() -> None:
+    assert found(judged(*of_graph(softmax_twice=True)), "softmax_before_cross_entropy").message == (
+        "The network's answers already are probabilities, but the loss turns them into probabilities once more, so it can never be sure of a class."
+    )
+    assert said(judged(*of_graph(softmax_over_batch=True))) == ["softmax_wrong_dim"]
+    assert found(judged(*of_graph(broadcast=True)), "loss_output_mismatch").message == (
+        "The loss compares every answer with every sample's label, because answers and labels have different shapes (a column and a row), so the "
+        "network can only learn the labels' mean."
+    )
+    assert said(judged(*of_graph(softmax_twice=False, softmax_over_batch=False, broadcast=False))) == []
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [

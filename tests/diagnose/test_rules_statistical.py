@@ -111,6 +111,18 @@ def test_activations_that_grow_and_crash() -> None:
     assert said(judged(rows=rows)) == []
 
 
+def test_a_first_step_that_tears_one_layer() -> None:
+    rows = [layer(f"{at}.conv", step, update_ratio=27.0 if (at, step) == (2, 0) else 1e-3) for step in range(STEPS) for at in range(3)]
+    slow = [2.3 - 0.9 * step / STEPS for step in range(STEPS)]
+    finding = found(judged(losses=slow, rows=rows), "lr_too_high")
+    assert (finding.severity, finding.where) == ("warning", "2.conv")
+    assert finding.message == (
+        "At step 0 the weights of layer 2.conv changed by more than 10 times their size (0.1 % is usual), and the network has not recovered from it: "
+        "the learning rate of 0.05 is too high."
+    )
+    assert said(judged(rows=rows)) == []
+
+
 def test_activations_that_crash_for_good() -> None:
     near = {True: {"near_zero_count": 1000}, False: {}}
     rows = [
@@ -477,7 +489,9 @@ def test_a_fresh_head_on_a_trained_body_may_begin_far_off() -> None:
     losses = [9.0, 8.0, *falling()[2:]]
     assert said(judged(body, losses=losses)) == []
     assert said(judged(losses=losses)) == []  # a few steps undid it
-    assert said(judged(losses=[9.0 * 0.98**step for step in range(STEPS)])) == ["bad_initial_scale"]
+    slow = [9.0 * 0.98**step for step in range(STEPS)]
+    assert said(judged(*loss_inputs(loss=9.0), losses=slow)) == ["bad_initial_scale"]
+    assert said(judged(*loss_inputs(loss=2.0), losses=slow)) == []  # the rest is another term, such as a teacher's answers
 
 
 def test_many_images_are_a_fair_budget_too() -> None:

@@ -161,6 +161,19 @@ def test_networks_trained_one_after_another_get_a_run_each_and_one_verdict(tmp_p
     assert seen.stderr.decode().count("convscope: Watched ") == 2
 
 
+def test_a_layer_may_be_replaced_between_two_trainings(tmp_path):
+    (tmp_path / "tune.py").write_text(
+        "import torch\nfrom torch import nn\ntorch.manual_seed(0)\nnet = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))\n"
+        "x, y = torch.randn(20, 8), torch.randint(0, 3, (20,))\n"
+        "for part in range(2):\n    optimizer = torch.optim.SGD(net.parameters(), 0.1)\n    for _ in range(4):\n"
+        "        loss = nn.functional.cross_entropy(net(x), y)\n        optimizer.zero_grad()\n        loss.backward()\n        optimizer.step()\n"
+        "        print(part, loss.item())\n    net[2] = nn.Linear(16, 3)\n"
+    )
+    plain, seen, _ = watched(tmp_path, "tune.py")
+    assert (seen.stdout, seen.returncode) == (plain.stdout, 0), seen.stderr.decode()
+    assert sorted(run.name for run in (tmp_path / "runs").glob("tune-*")) == ["tune-001", "tune-002"]
+
+
 def test_one_verdict_on_several_trainings_is_the_worst_with_its_findings_first():
     def finding(name, severity):
         return Finding(name, severity, "", 0, "It is so.", Fix("Change it."))

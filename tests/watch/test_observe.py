@@ -556,6 +556,7 @@ def test_a_sample_is_all_that_the_network_is_given() -> None:
     [
         ([nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)], (2, 0, 2)),
         ([nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Conv2d(4, 4, 3), nn.AvgPool2d(2), nn.Conv2d(4, 4, 1)], (2, 2, 0)),
+        ([nn.Linear(8, 2), nn.Linear(2, 6)], (1, 0, 1)),  # a product of two thin matrices
         ([nn.Linear(8, 4), nn.LeakyReLU(1.0), nn.Linear(4, 4), nn.LeakyReLU(0.1), nn.Linear(4, 3)], (2, 1, 1)),
         ([nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(4, 3)], (2, 1, 0)),
     ],

@@ -245,6 +245,19 @@ KINDS: tuple[ObservationKind, ...] = (
         "the network has no batch normalisation in training mode",
     ),
     ObservationKind(
+        "loss_graph",
+        "",
+        {
+            "found": "whether the network's output was found in the graph that backward was called on",
+            "classes": "size of axis 1 of the output, None when it is no table",
+            "softmax_twice": "whether a softmax takes the result of another one, at the end of the network",
+            "softmax_over_batch": "whether a softmax at the end of the network, or on its output, runs along the batch",
+            "broadcast": "whether the network's n answers became n times n numbers before they were averaged",
+        },
+        "at the first three steps",
+        "the graph between the network's output and the loss could not be read",
+    ),
+    ObservationKind(
         "filters",
         "the layer",
         {

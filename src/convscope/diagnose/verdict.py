@@ -119,7 +119,7 @@ def _ask(view: RunView, ignored: tuple[str, ...], *, alone: bool, early: bool) -
             lacking[rule.name] = why
         elif (rule.exact or not early) and (finding := rule.check(looked_at)) is not None:
             findings.append(_worded(finding, view))
-        elif not early and (why := rule.unknown(looked_at)):
+        elif (rule.exact or not early) and (why := rule.unknown(looked_at)):
             lacking[rule.name] = why
     return findings, lacking
 

@@ -19,14 +19,25 @@ MOST_FRAMES = 50  # up the stack; a hook lies less than ten below torch.autograd
 
 
 def root_of_backward() -> Tensor | None:
-    """The tensor whose backward pass is running, or None when none is found. To be called from a hook on a tensor or parameter."""
+    """The tensor whose backward pass is running, without its graph, or None when none is found. To be called from a hook on a tensor or parameter."""
+    root = _root()
+    return root.detach() if root is not None else None
+
+
+def node_of_backward() -> Any:
+    """The node of the graph from which the running backward pass began; None when it is not found."""
+    root = _root()
+    return root.grad_fn if root is not None else None
+
+
+def _root() -> Tensor | None:
     code = torch.autograd.backward.__code__
     running = _locals_of(code, sys._getframe(1))
     if running is None:
         running = next((found for frame in sys._current_frames().values() if (found := _locals_of(code, frame)) is not None), {})
     tensors = running.get("tensors")
     first = tensors[0] if isinstance(tensors, tuple | list) and tensors else tensors
-    return first.detach() if isinstance(first, Tensor) else None
+    return first if isinstance(first, Tensor) else None
 
 
 def loss_scale() -> Tensor | None:

@@ -97,7 +97,9 @@ def linear_pairs(root: Any, names: dict[int, str]) -> Pairs:
         if not (linear or active or pooled):
             continue
         found.all += 1
-        if linear and not active:  # with both, a shortcut goes around layers that have an activation
+        if linear and not active and not pooled and _is_bottleneck(source, node):
+            found.active += 1  # a product of two thin matrices is chosen for its low rank, which a single layer does not have
+        elif linear and not active:  # with both, a shortcut goes around layers that have an activation
             found.linear += 1
             found.first = f"{_name(source, names) or 'one layer'} and {_name(node, names) or 'the next'}"
         elif active:
@@ -179,12 +181,22 @@ def _upstream(node: Any) -> tuple[Any, bool, bool, bool]:
     return source, source is not None, active, pooled
 
 
+def _is_bottleneck(first: Any, second: Any) -> bool:
+    """Whether two fully connected layers meet in fewer numbers than go in and come out."""
+    into, out = _weight(first), _weight(second)
+    if into is None or out is None or into.ndim != 2 or out.ndim != 2:
+        return False
+    shared = set(into.shape) & set(out.shape)
+    width = min(shared, default=0)
+    return bool(0 < width < min(max(into.shape), max(out.shape)))
+
+
 def _is_straight(node: Any) -> bool:
     """Whether an operation that is not always linear is so here: a product with a constant, a leaky ReLU of slope 1."""
     kind = _kind(node)
     if kind == "Mul":
         return sum(edge is not None for edge, _ in node.next_functions) == 1
-    return kind == "LeakyRelu" and node._saved_negative_slope == 1
+    return bool(kind == "LeakyRelu" and node._saved_negative_slope == 1)
 
 
 def fresh_share(weights: Mapping[str, Tensor]) -> float:

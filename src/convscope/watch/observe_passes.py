@@ -20,11 +20,13 @@ from torch.utils.hooks import RemovableHandle
 
 from convscope.diagnose.observations import scheduled
 from convscope.records import Observation
+from convscope.watch.backward import node_of_backward
 from convscope.watch.comparison_spy import ComparisonSpy
 from convscope.watch.deferred import Codes, Deferred, Numbers
 from convscope.watch.graph_facts import BATCH_NORMS, DROPOUTS, NORMS, first_tensor, tensors_of
 from convscope.watch.identity import THEN_EVERY as SAMPLES_THEN_EVERY
 from convscope.watch.identity import Identity, hashes_of_inputs
+from convscope.watch.loss_graph import Output, loss_graph
 from convscope.watch.loss_spy import LossCall
 from convscope.watch.observe_evaluation import Counts, Evaluation, Tally, entropy, sum_of_counts
 from convscope.watch.observe_loss import Answers, answers, choices, compared_answers, compared_choices
@@ -35,6 +37,7 @@ LONG_STREAK = 5  # steps in evaluation mode that are told at once: as many as a 
 MOST_LOSSES = 256  # the newest training losses that an evaluation is compared with
 MOST_PASSES = 4096  # of one evaluation, whose answers are remembered until they are compared with labels
 INPUT_STEPS = (0, 1, 2, 20)  # steps at which the images' scale is measured
+GRAPH_STEPS = (0, 1, 2)  # at which the graph between output and loss is looked at
 MOST_IMAGES, MOST_CHANNELS = 64, 4  # for the images' scale
 MOST_VALUES = 4096  # of a batch, among which different ones are counted
 REAL_BITS = 23  # of a float32 value that is hardly ever met twice
@@ -145,15 +148,24 @@ class PassWatch:
             self._evaluated(current)
             return
 
-        def reached(_: Tensor) -> None:
+        tensors = [tensor for tensor in tensors_of(output) if tensor.requires_grad]
+        made = Output.of(tensors[0]) if len(tensors) == 1 and current.step in GRAPH_STEPS else None
+
+        def reached(_: Tensor) -> None:  # keeps no output alive
+            if made is not None and not current.backward:
+                self._look_at_loss_graph(current.step, made)
             current.backward = True
             self._on_backward()
 
-        for tensor in tensors_of(output):
-            if tensor.requires_grad:
-                handle = tensor.register_hook(reached)  # type: ignore[no-untyped-call]
-                if tensor.is_leaf:  # such as an image that is optimised; other outputs take their hook with them
-                    self._on_leaves.append(handle)
+        for tensor in tensors:
+            handle = tensor.register_hook(reached)  # type: ignore[no-untyped-call]
+            if tensor.is_leaf:  # such as an image that is optimised; other outputs take their hook with them
+                self._on_leaves.append(handle)
+
+    def _look_at_loss_graph(self, step: int, made: Output) -> None:
+        root = node_of_backward()
+        if root is not None:
+            self._emit(Observation(step, "loss_graph", "", loss_graph(root, made)))
 
     def loss_called(self, call: LossCall) -> None:
         """A loss was computed on the output of the current pass."""

@@ -18,7 +18,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import torch
@@ -203,7 +203,9 @@ class Recording:
     # ------------------------------------------------------------ passes
 
     def _pass_hook(self, name: str) -> Callable[..., None]:
-        def begins(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        def begins(module: nn.Module, arguments: tuple[Any, ...], keywords: Mapping[str, Any] = MappingProxyType({})) -> None:
+            if self not in _opened:  # closed by a hook of this very pass: torch calls the rest of them all the same, and without keywords
+                return
             with self._careful("A pass"):
                 self._functions.recover(module)
                 self._seen, self._speaking = True, self._observers[name]

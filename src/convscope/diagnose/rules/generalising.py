@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Sequence
 
 from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
-from convscope.diagnose.rules.images_and_labels import new_samples_unknown
+from convscope.diagnose.rules.images_and_labels import new_samples_unknown, only_trained_on
 from convscope.diagnose.view import LEARNED, RunView, Threshold, number
 from convscope.records import Finding, Fix, Observation, Severity
 
@@ -30,7 +30,7 @@ DECAY_SHARE = Threshold(1.0, "times the gradient", "diagnoses.md, row 24: the de
 FEW_OF_A_CLASS = Threshold(50, "images", "chosen: a small network learns no class from so few, whatever they count in the loss")
 LOPSIDED = Threshold(0.8, "of the training labels", "chosen: beyond it a class with fair competition would be rare", share=True)
 ONLY_ANSWER = 0.999  # of the answers: no other class is ever answered
-RARE_LABELS = 0.99  # of the labels: beyond it, hardly any image of another class is there to be answered
+RARE_LABELS = 0.96  # of the labels: beyond it, that class is the honest answer to nearly every image
 ANSWER_GAP = 0.1  # of the images: how far the share of the answers lies above that of the labels
 FEWEST_ANSWERS = 50  # in a window of training
 LARGE_WEIGHTS = Threshold(3, "times", "chosen: less hardly changes which class is answered", excess=True)
@@ -328,7 +328,15 @@ def _tells_apart(view: RunView) -> bool:
 
 def _losses_unknown(view: RunView) -> str:
     """Why it is not known whether new samples get worse; "" when it is."""
-    return "" if any(number(o, "training_loss", 0) > 0 for o in view.seen("validation")) else new_samples_unknown(view)
+    looks = view.seen("validation")
+    if any(number(o, "training_loss", 0) > 0 for o in looks):
+        return ""
+    if looks and not view.seen("fit"):
+        return (
+            only_trained_on(view)
+            or "no loss of torch.nn.functional was computed in training and in validation, so there is nothing to compare"
+        )
+    return new_samples_unknown(view)
 
 
 RULES = (

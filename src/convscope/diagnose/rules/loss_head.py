@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from convscope.diagnose.observations import BY_NAME
 from convscope.diagnose.rule import Rule, ev, percent, short
 from convscope.diagnose.view import RunView, Threshold, number
 from convscope.records import Finding, Fix, Observation, Severity
@@ -32,11 +33,17 @@ def _is_probability_rows(o: Observation, gap: float) -> bool:
     return inside and number(o, "row_sum_gap") <= gap and number(o, "classes", 0) >= 2
 
 
+def _in_graph(view: RunView, fact: str) -> tuple[Observation, ...]:
+    """The looks at the graph of the loss, when enough were taken and all saw this."""
+    seen = view.seen("loss_graph")
+    return seen if len(seen) >= view.limit(BATCHES) and all(o.numbers.get(fact) is True for o in seen) else ()
+
+
 def softmax_before_cross_entropy(view: RunView) -> Finding | None:
     """Probabilities go into a loss that applies softmax itself; log-probabilities are harmless and pass."""
     seen = _agreeing(view, ("cross_entropy",), _is_probability_rows)
     if not seen:
-        return None
+        return _softmax_twice(view)
     classes = int(number(seen[0], "classes"))
     floor = math.log(1 + (classes - 1) / math.e)
     return Finding(
@@ -58,6 +65,28 @@ def softmax_before_cross_entropy(view: RunView) -> Finding | None:
     )
 
 
+def _softmax_twice(view: RunView) -> Finding | None:
+    """The same in a loss that the loop computes by itself."""
+    seen = _in_graph(view, "softmax_twice")
+    if not seen:
+        return None
+    classes = int(number(seen[0], "classes", 0))
+    return Finding(
+        "softmax_before_cross_entropy",
+        "problem",
+        "",
+        seen[0].step,
+        "The network's answers already are probabilities, but the loss turns them into probabilities once more, so it can never be sure of a class.",
+        Fix("Remove the softmax at the end of the network: the loss wants the raw scores (logits)."),
+        (
+            ev("softmax operations one after the other", 2),
+            *((ev("lowest loss possible", math.log(1 + (classes - 1) / math.e)),) if classes > 1 else ()),
+            ev("batches that agree", len(seen)),
+        ),
+        "exact: the operations between the network and the loss (TheDeepChecker)",
+    )
+
+
 def softmax_wrong_dim(view: RunView) -> Finding | None:
     """A softmax over the batch instead of over the classes: columns sum to 1, rows do not."""
 
@@ -71,24 +100,29 @@ def softmax_wrong_dim(view: RunView) -> Finding | None:
     seen = _agreeing(
         view, ("cross_entropy", "nll_loss", "mse_loss", "binary_cross_entropy", "kl_div"), lambda o, gap: plain(o, gap) or logarithm(o, gap)
     )
-    if not seen:
+    in_graph = () if seen else _in_graph(view, "softmax_over_batch")
+    if not seen and not in_graph:
         return None
-    return Finding(
-        "softmax_wrong_dim",
-        "problem",
-        "",
-        seen[0].step,
-        "The softmax runs over the images of the batch instead of over the classes, so each answer depends on the other images.",
-        Fix("Use softmax or log_softmax with dim=1, the axis of the classes (or leave it out before cross_entropy)."),
+    sums = (
         (
             ev(
                 "distance of the columns' sums from 1, greatest",
                 min(number(seen[-1], "column_sum_gap"), number(seen[-1], "log_column_gap")),
             ),
             ev("distance of the rows' sums from 1, greatest", number(seen[-1], "row_sum_gap")),
-            ev("batches that agree", len(seen)),
-        ),
-        "exact: columns sum to 1 and rows do not (TheDeepChecker)",
+        )
+        if seen
+        else (ev("axis of the softmax", 0),)
+    )
+    return Finding(
+        "softmax_wrong_dim",
+        "problem",
+        "",
+        (seen or in_graph)[0].step,
+        "The softmax runs over the images of the batch instead of over the classes, so each answer depends on the other images.",
+        Fix("Use softmax or log_softmax with dim=1, the axis of the classes (or leave it out before cross_entropy)."),
+        (*sums, ev("batches that agree", len(seen or in_graph))),
+        "exact: columns sum to 1 and rows do not, or the axis in the recorded operations (TheDeepChecker)",
     )
 
 
@@ -117,7 +151,25 @@ def loss_output_mismatch(view: RunView) -> Finding | None:
             ),
             "exact: shape, range and sign of the loss's input (AutoTrainer)",
         )
-    return None
+    return _broadcast_by_hand(view)
+
+
+def _broadcast_by_hand(view: RunView) -> Finding | None:
+    """A column of answers less a row of labels, in a loss that the loop computes by itself."""
+    seen = _in_graph(view, "broadcast")
+    if not seen:
+        return None
+    return Finding(
+        "loss_output_mismatch",
+        "problem",
+        "",
+        seen[0].step,
+        "The loss compares every answer with every sample's label, because answers and labels have different shapes (a column and a row), so the "
+        "network can only learn the labels' mean.",
+        Fix("Bring both to the same shape before they are subtracted, for example answers.squeeze(1)."),
+        (ev("batches that agree", len(seen)),),
+        "exact: n answers became n times n numbers in the recorded operations (AutoTrainer)",
+    )
 
 
 def _one_output(o: Observation, _: float) -> bool:
@@ -236,8 +288,14 @@ _MISMATCHES: tuple[tuple[tuple[str, ...], Shape, Severity, str, str], ...] = (
     ),
 )
 
+
+def _input_unknown(view: RunView) -> str:
+    """Why it is not known what the loss receives; "" when it is."""
+    return "" if view.seen("loss_input") else BY_NAME["loss_input"].missing
+
+
 RULES = (
-    Rule("softmax_before_cross_entropy", softmax_before_cross_entropy, True, ("loss_input",)),
-    Rule("softmax_wrong_dim", softmax_wrong_dim, True, ("loss_input",)),
-    Rule("loss_output_mismatch", loss_output_mismatch, True, ("loss_input",)),
+    Rule("softmax_before_cross_entropy", softmax_before_cross_entropy, True, (), unknown=_input_unknown),
+    Rule("softmax_wrong_dim", softmax_wrong_dim, True, (), unknown=_input_unknown),
+    Rule("loss_output_mismatch", loss_output_mismatch, True, (), unknown=_input_unknown),
 )

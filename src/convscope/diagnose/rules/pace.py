@@ -19,6 +19,8 @@ HIGH_RATIO = Threshold(1e-2, "update over weight", "diagnoses.md, row 19 (Karpat
 VERY_HIGH_RATIO = Threshold(5e-2, "update over weight", "chosen: no tuned run of the development benchmark sustains it")
 SHOCK = Threshold(0.1, "update over weight", "chosen: ten such steps replace the weights altogether")
 SHOCK_STEPS = 10
+TORN = Threshold(10, "update over weight", "chosen: what began at zero at most doubles in its second step", excess=True)
+SETTLED = 20  # steps of a start
 OVERSHOOT = Threshold(
     1.2, "times the loss of guessing", "chosen: a loss that rises well above both its start and guessing was thrown there", excess=True
 )
@@ -53,19 +55,28 @@ def lr_too_high(view: RunView) -> Finding | None:
     hardly = outcome.poor and (not view.falling or outcome.now > HARDLY * outcome.guessing)
     kicked = _kicked(view)
     thrown_at_once = view.broke and shock > view.limit(SHOCK) and not outcome.best < LEARNED * outcome.guessing
-    if not (outcome.bad or hardly or jumps or thrown_at_once or kicked):
+    torn = _torn_layer(view) if outcome.poor else None
+    if not (outcome.bad or hardly or jumps or thrown_at_once or kicked or torn):
         return None
+    where, message = "", ""
     if shock > view.limit(SHOCK) or (kicked and shock > view.limit(HIGH_RATIO)):
         step, high = shock_step, shock
+    elif torn is not None:
+        where, step, high = torn
+        message = (
+            f"At step {step} the weights of layer {where} changed by {_extent(high)} their size (0.1 % is usual), and the network has not recovered "
+            f"from it: the learning rate of {short(rate)} is too high."
+        )
     elif high <= view.limit(HIGH_RATIO) or jumps or (high <= view.limit(VERY_HIGH_RATIO) and not _thrown_about(view)):
         return None
     lower = rate_instead(view, high / USUAL_RATIO)
     return Finding(
         "lr_too_high",
         "problem" if outcome.bad or view.broke else "warning",
-        "",
+        where,
         step,
-        f"From step {step} on each step changes the weights by {_extent(high)} their size (0.1 % is usual), so training jumps about "
+        message
+        or f"From step {step} on each step changes the weights by {_extent(high)} their size (0.1 % is usual), so training jumps about "
         f"instead of settling: the learning rate of {short(rate)} is too high.",
         Fix(
             f"Train again with a learning rate of at most {short(lower['lr'])} that rises slowly at the start and falls at the end (1cycle).",
@@ -74,6 +85,12 @@ def lr_too_high(view: RunView) -> Finding | None:
         (ev("update over weight, median", high), ev("usual", USUAL_RATIO), ev("learning rate", rate), *loss_evidence(outcome)),
         "Karpathy, CS231n: about 1e-3; TheDeepChecker",
     )
+
+
+def _torn_layer(view: RunView) -> tuple[str, int, float] | None:
+    """(layer, step, ratio) of the layer that a step at the start made many times its size, as a learning rate of its own may; None without one."""
+    found = [(name, step, ratio) for name in view.weighted_layers for step, ratio in view.update_ratios(name) if step < SETTLED]
+    return max((one for one in found if one[2] > view.limit(TORN)), key=lambda one: one[2], default=None)
 
 
 def _kicked(view: RunView) -> bool:

@@ -144,7 +144,7 @@ def bad_initial_scale(view: RunView) -> Finding | None:
     guessing = max(
         outcome.guessing, math.log(view.classes or 1) * view.loss_unit
     )  # at the start the frequencies of the labels cannot be known
-    first_loss = view.losses[0][1] if view.losses and view.losses[0][0] == 0 else math.nan
+    first_loss = _first_loss(view)
     high = view.guessing is not None and first_loss > view.limit(START_LOSS) * guessing
     gain = math.nan if _normalises(view) else drawn_gain(view)
     faint = bool(stds) and stds[-1] < view.limit(FAINT_SIGNAL)
@@ -196,6 +196,14 @@ def bad_initial_scale(view: RunView) -> Finding | None:
         ),
         "Karpathy's recipe; LSUV; He et al. 2015",
     )
+
+
+def _first_loss(view: RunView) -> float:
+    """The loss at step 0; of a sum with other terms (a teacher's answers, a penalty) the cross-entropy alone, which guessing is compared with."""
+    if not view.losses or view.losses[0][0] != 0:
+        return math.nan
+    parts = [number(o, "loss") for o in view.seen("loss_input") if o.step == 0 and o.subject in ("cross_entropy", "nll_loss")]
+    return min([view.losses[0][1], *(part for part in parts if math.isfinite(part))])
 
 
 def _soon_overcome(view: RunView) -> bool:
