@@ -265,6 +265,12 @@ def test_a_loss_that_does_not_fit(name: str, change: dict[str, object], message:
     assert found(judged(*loss_inputs(name, **change)), "loss_output_mismatch").message == message
 
 
+def test_a_loss_that_was_not_seen_is_no_loss_that_is_not_a_number() -> None:
+    losses = [math.nan if step % 2 else loss for step, loss in enumerate(falling())]
+    assert said(judged(seen("unseen_loss", 1), losses=losses)) == []
+    assert said(judged(losses=losses)) == ["non_finite"]
+
+
 def of_graph(**facts: bool) -> list[Observation]:
     return [seen("loss_graph", step, found=True, classes=10, **facts) for step in range(3)]
 

@@ -245,6 +245,13 @@ KINDS: tuple[ObservationKind, ...] = (
         "the network has no batch normalisation in training mode",
     ),
     ObservationKind(
+        "unseen_loss",
+        "",
+        {},
+        "once, at the first step whose loss was not seen",
+        "",
+    ),
+    ObservationKind(
         "loss_graph",
         "",
         {

@@ -196,10 +196,14 @@ class RunView:
         finite = ((step, [rate for rate in rates if math.isfinite(rate)]) for step, rates in groups)
         return tuple((step, max(rates)) for step, rates in finite if rates)
 
+    def is_broken(self, loss: float) -> bool:
+        """Whether a loss is not finite; NaN says nothing where some steps' losses were not seen."""
+        return math.isinf(loss) or (math.isnan(loss) and not self.seen("unseen_loss"))
+
     @cached_property
     def broken_at(self) -> int | None:
         """The step from which on the loss (a layer's output, where no loss was seen) is never finite again; None when it is at the end."""
-        bad = [not math.isfinite(s.loss.last) for s in self.steps] if self.losses or self.seen("loss_input") else []
+        bad = [self.is_broken(s.loss.last) for s in self.steps] if self.losses or self.seen("loss_input") else []
         if bad and bad[-1]:
             return self.steps[next((at + 1 for at in range(len(bad) - 1, -1, -1) if not bad[at]), 0)].first_step
         if not bad:
@@ -255,7 +259,7 @@ class RunView:
     def outcome(self) -> Outcome:
         """How the run goes; every field is NaN or False while there is no loss."""
         losses = [loss for _, loss in self.losses]
-        blown = any(not math.isfinite(s.loss.last) for s in self.steps[-3:])
+        blown = any(self.is_broken(s.loss.last) for s in self.steps[-3:])
         if not losses:
             return Outcome(math.nan, math.nan, math.nan, math.nan, False, blown, False, False)
         start, now = statistics.median(losses[:START_STEPS]), self.loss_now

@@ -135,7 +135,7 @@ class Recording:
         self._used = 0  # rows of the buffers
         self._written_at = self._ended_at = time.monotonic()
         self._backward_task = -1
-        self._evaluating = False
+        self._evaluating = self._loss_missed = False
 
     # ------------------------------------------------------------ opening and closing
 
@@ -386,6 +386,9 @@ class Recording:
             self._parameters.close(now.row)
         self._used += now.row is not None
         if now.optimizers:
+            if not (now.losses or now.roots or self._loss_missed):
+                self._loss_missed = True
+                self._log.observe(Observation(now.number, "unseen_loss", "", {}))
             self.step = now.number + 1
             self._ended_at += now.seconds
             self._done.append(now)

@@ -78,7 +78,7 @@ def _non_finite_events(view: RunView) -> list[tuple[int, int, str, bool]]:
         if first is not None:
             events.append((first.first_step, place, name, False))
     for record in view.steps if _loss_seen(view) else ():
-        if not math.isfinite(record.loss.last):
+        if view.is_broken(record.loss.last):
             events.append((record.first_step, 10**6, "loss", True))
             break
     for record in view.steps:
