@@ -317,7 +317,13 @@ def test_a_wrong_name_or_place_is_told_before_the_script_runs(tmp_path):
 
 def test_why_nothing_was_seen(tmp_path, capfd):
     (tmp_path / "train.py").write_text(TRAIN)
-    assert run_watched([sys.executable, "-I", str(tmp_path / "train.py")], out=tmp_path / "runs") == 0
+    told = tmp_path / "verdict.json"
+    assert run_watched([sys.executable, "-I", str(tmp_path / "train.py")], out=tmp_path / "runs", json_file=told) == 0
+    verdict = json.loads(told.read_text(encoding="utf-8"))
+    assert (verdict["verdict"], verdict["steps"], len(verdict["not_checked"])) == ("too_early", 0, 28)
+    assert {entry["why"] for entry in verdict["not_checked"]} == {
+        "no training was seen: the command imported no PyTorch, or its Python was told to ignore PYTHONPATH (-E, -I or -S)"
+    }
     assert capfd.readouterr().err == (
         "convscope: No training was seen: the command imported no PyTorch, or its Python was told to ignore PYTHONPATH (-E, -I or -S). "
         "Nothing was written.\n"

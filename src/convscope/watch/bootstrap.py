@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convscope.errors import ConvscopeError, UsageError
-from convscope.records import Verdict
+from convscope.records import NotChecked, Verdict
 from convscope.rundir import RunDir, check_name, check_out, create_run, write_text
 from convscope.runlog import RunLog
 from convscope.version import VERSION
@@ -107,7 +107,9 @@ def run_watched(
         runs = [RunDir(Path(line)) for line in found.read_text(encoding="utf-8").splitlines()] if found.exists() else []
     verdict = joined([_conclude(run) for run in runs])
     if not runs:
-        _say(f"No training was seen: {NO_TRAINING if reached else NO_TORCH} Nothing was written.")
+        why = NO_TRAINING if reached else NO_TORCH
+        verdict = _nothing_seen(why)
+        _say(f"No training was seen: {why} Nothing was written.")
     if json_file is not None:
         from convscope.diagnose import verdict_to_json
 
@@ -177,6 +179,13 @@ def joined(verdicts: Sequence[Verdict]) -> Verdict:
     not_checked = {entry.name: entry for one in by_rank for entry in one.not_checked}
     steps = sum(one.steps for one in verdicts)
     return Verdict(by_rank[0].verdict if by_rank else "too_early", steps, findings, tuple(not_checked.values()))
+
+
+def _nothing_seen(why: str) -> Verdict:
+    """The verdict where no training was seen: every rule could not be checked, and why."""
+    from convscope.diagnose import NAMES
+
+    return Verdict("too_early", 0, (), tuple(NotChecked(name, f"no training was seen: {why.rstrip('.')}") for name in NAMES))
 
 
 def _conclude(run: RunDir) -> Verdict:
