@@ -1,6 +1,6 @@
 """Pictures for docs/diagnoses.md: each name as it looks in a real run of the development benchmark.
 
-    python tools/diagnosis_pictures.py --work DIR     DIR is where benchmarks/diagnose.py keeps its runs; writes docs/images/diagnosis-NAME.png
+    python tools/diagnosis_pictures.py --work DIR [--repeats N --first-seed N]     DIR is where benchmarks/diagnose.py keeps its runs; writes docs/images/diagnosis-NAME.png
 
 For each name the first harmful run is taken in which it was named first (or, where there is none, in which it was said at all), and the figure that proves it
 is drawn; a healthy run of the same kind is grey.
@@ -179,8 +179,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--first-seed", type=int, default=0)
     arguments = parser.parse_args()
-    runs = scored(arguments.work, arguments.repeats, 0)
+    runs = scored(arguments.work, arguments.repeats, arguments.first_seed)
     folder = ROOT / "docs" / "images"
     folder.mkdir(exist_ok=True)
     for name in NAMES:
