@@ -1,6 +1,8 @@
 """Pictures for docs/diagnoses.md: each name as it looks in a real run of the development benchmark.
 
-    python tools/diagnosis_pictures.py --work DIR [--repeats N --first-seed N]     DIR is where benchmarks/diagnose.py keeps its runs; writes docs/images/diagnosis-NAME.png
+    python tools/diagnosis_pictures.py --work DIR [--repeats N --first-seed N]
+
+DIR is where benchmarks/diagnose.py keeps its runs; docs/images/diagnosis-NAME.png are written.
 
 For each name the first harmful run is taken in which it was named first (or, where there is none, in which it was said at all), and the figure that proves it
 is drawn; a healthy run of the same kind is grey.
