@@ -121,26 +121,27 @@ def _nodes(root: Any) -> Iterator[Any]:
         wave = following
 
 
-def _kind(node: Any) -> str:
+def operation(node: Any) -> str:
+    """The operation of a node, such as "Softmax"."""
     name: str = node.name() if hasattr(node, "name") else type(node).__name__
     return name.rpartition("::")[2].partition("Backward")[0]
 
 
 def _is(node: Any, kinds: tuple[str, ...]) -> bool:
-    kind = _kind(node)
+    kind = operation(node)
     return kind in kinds or (kinds is not WEIGHTED and any(kind.startswith(k) for k in kinds if len(k) > 3))
 
 
 def _data_edge(node: Any) -> Any:
     """The node that computed the data (not the weight) of a weighted operation."""
-    place = 1 if _kind(node) == "Addmm" else 0
+    place = 1 if operation(node) == "Addmm" else 0
     edges = node.next_functions
     return edges[place][0] if len(edges) > place else None
 
 
 def _weight(node: Any) -> Any:
     """The parameter of a weighted operation, or None when it is frozen or computed."""
-    place = 2 if _kind(node) == "Addmm" else 1
+    place = 2 if operation(node) == "Addmm" else 1
     edges = node.next_functions
     edge = edges[place][0] if len(edges) > place else None
     for _ in range(4):
@@ -152,7 +153,7 @@ def _weight(node: Any) -> Any:
 
 def _is_layer(node: Any) -> bool:
     """A matrix product of two activations (attention) is no layer."""
-    return _kind(node) not in ("Mm",) or _weight(node) is not None
+    return operation(node) not in ("Mm",) or _weight(node) is not None
 
 
 def _name(node: Any, names: dict[int, str]) -> str:
@@ -193,7 +194,7 @@ def _is_bottleneck(first: Any, second: Any) -> bool:
 
 def _is_straight(node: Any) -> bool:
     """Whether an operation that is not always linear is so here: a product with a constant, a leaky ReLU of slope 1."""
-    kind = _kind(node)
+    kind = operation(node)
     if kind == "Mul":
         return sum(edge is not None for edge, _ in node.next_functions) == 1
     return bool(kind == "LeakyRelu" and node._saved_negative_slope == 1)

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from convscope.watch.graph_facts import operation
+
 SOFTMAX = ("Softmax", "LogSoftmax")
 REDUCING = ("Mean", "Sum")
 ONE_BY_ONE = frozenset({
@@ -46,13 +48,13 @@ def loss_graph(root: Any, output: Output) -> dict[str, float | int | str | bool 
     made_by = next((node for node in nodes if node._sequence_nr() == output.number), None)
     if made_by is None:
         return {"found": False}
-    outer = [node for node in nodes if _kind(node) in SOFTMAX and node is not made_by]
+    outer = [node for node in nodes if operation(node) in SOFTMAX and node is not made_by]
     applied = [node for node in outer if _source(node) is made_by]
     return {
         "found": True,
         "classes": output.shape[1] if len(output.shape) == 2 else None,
-        "softmax_twice": _kind(made_by) == "Softmax" and bool(applied),
-        "softmax_over_batch": any(_is_over_batch(node, output.shape) for node in (*applied, made_by) if _kind(node) in SOFTMAX),
+        "softmax_twice": operation(made_by) == "Softmax" and bool(applied),
+        "softmax_over_batch": any(_is_over_batch(node, output.shape) for node in (*applied, made_by) if operation(node) in SOFTMAX),
         "broadcast": _is_broadcast(nodes, made_by, output.shape),
     }
 
@@ -73,15 +75,10 @@ def _nodes(root: Any, last: int) -> list[Any]:
     return found
 
 
-def _kind(node: Any) -> str:
-    name: str = node.name()
-    return name.rpartition("::")[2].partition("Backward")[0]
-
-
 def _source(node: Any) -> Any:
     """The node whose result an operation takes, those passed over that hand on the same values."""
     node = node.next_functions[0][0]
-    while node is not None and _kind(node) in UNCHANGED:
+    while node is not None and operation(node) in UNCHANGED:
         node = node.next_functions[0][0]
     return node
 
@@ -100,7 +97,7 @@ def _is_broadcast(nodes: Sequence[Any], made_by: Any, shape: Sequence[int]) -> b
     if count < 2 or shape[0] != count:
         return False
     for node in nodes:
-        sizes = tuple(getattr(node, "_saved_self_sym_sizes", ())) if _kind(node) in REDUCING and not hasattr(node, "_saved_dim") else ()
+        sizes = tuple(getattr(node, "_saved_self_sym_sizes", ())) if operation(node) in REDUCING and not hasattr(node, "_saved_dim") else ()
         if sizes == (count, count):
             return _leads_straight(node, made_by)
     return False
@@ -110,7 +107,7 @@ def _leads_straight(node: Any, made_by: Any) -> bool:
     """Whether one path of operations number by number leads down to the output: with two, answers are compared with each other."""
     while node is not made_by:
         edges = [parent for parent, _ in node.next_functions if parent is not None]
-        if len(edges) != 1 or (_kind(edges[0]) not in ONE_BY_ONE and edges[0] is not made_by):
+        if len(edges) != 1 or (operation(edges[0]) not in ONE_BY_ONE and edges[0] is not made_by):
             return False
         node = edges[0]
     return True

@@ -9,13 +9,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from convscope.records import Observation
 from convscope.watch.deferred import Deferred, Numbers
+from convscope.watch.graph_facts import operation
 from convscope.watch.loss_spy import LossCall
 
 MOST_ROWS = 1024  # of a batch, looked at
@@ -169,14 +169,9 @@ def _labels(chosen: Tensor, classes: int, one: Tensor, two: Tensor) -> Tensor | 
 def _maker(values: Tensor) -> str | None:
     """The operation that computed a tensor, such as "Sigmoid"; operations that only choose or rearrange are passed over."""
     node = values.grad_fn
-    while node is not None and _operation(node) in REARRANGING and node.next_functions:
+    while node is not None and operation(node) in REARRANGING and node.next_functions:
         node = node.next_functions[0][0]
-    return _operation(node) if node is not None else None
-
-
-def _operation(node: Any) -> str:
-    name: str = node.name()
-    return name.partition("Backward")[0]
+    return operation(node) if node is not None else None
 
 
 def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Callable[[Observation], None]) -> None:
