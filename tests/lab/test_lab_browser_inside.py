@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from lab_maps import canvas_of, said_at, value_at
-from lab_pages import lab_page
+from lab_pages import lab_page, wait_until
 from lab_served import Served
 from PIL import Image
 from playwright.sync_api import Browser, Page, Request, expect
@@ -60,15 +59,9 @@ def mnist_centred(ink: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     return image
 
 
-def sent_pixels(page: Page, sent: list[str], wanted: Callable[[npt.NDArray[np.uint8]], bool]) -> npt.NDArray[np.uint8]:
-    """The pixels of the image that the page sent last, once they are the wanted ones: a pen's earlier strokes may still be on their way."""
-    for _ in range(100):
-        if sent:
-            pixels = np.array(Image.open(io.BytesIO(base64.b64decode(sent[-1]))).convert("L"))
-            if wanted(pixels):
-                return pixels
-        page.wait_for_timeout(100)
-    raise AssertionError(f"after ten seconds the page had not sent the image that was drawn, but {len(sent)} others")
+def pixels_of(png: str) -> npt.NDArray[np.uint8]:
+    """The grey values of a PNG in base64."""
+    return np.array(Image.open(io.BytesIO(base64.b64decode(png))).convert("L"))
 
 
 INK = """() => {
@@ -104,7 +97,12 @@ def test_a_drawn_digit_is_centred_as_in_mnist_and_predicted(chromium: Browser, l
         expect(page.get_by_text("fitted and centred as MNIST's digits were")).to_be_visible()
         ink = np.array(page.evaluate(INK), dtype=np.uint8).reshape(280, 280)
         expected = mnist_centred(ink)
-        pixels = sent_pixels(page, sent, lambda pixels: np.abs(pixels - expected).max() <= 0.51)  # rounded to whole numbers
+
+        def all_sent() -> bool:
+            return bool(sent) and float(np.abs(pixels_of(sent[-1]) - expected).max()) <= 0.51  # rounded to whole numbers
+
+        wait_until(page, all_sent, "the whole drawing to be sent")
+        pixels = pixels_of(sent[-1])
         said = classifier.predict_one(pixels)
         expect(page.locator(".prediction")).to_have_text(said.label)
         expect(page.locator(".says span").first).to_have_text(f"{100 * said.confidence:.2f} %")

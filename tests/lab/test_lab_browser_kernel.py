@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lab_maps import number, value_at
-from lab_pages import lab_page
+from lab_pages import lab_page, wait_until
 from lab_served import Served
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
@@ -42,7 +42,7 @@ def check_place(page: Page, output: Tensor, place: tuple[int, int, int]) -> None
     """One place of the output by the arrow keys: its value, its products and their sum."""
     grid = page.locator(".before-after .maps").nth(1)
     expected = float(output[place])
-    assert value_at(grid, place) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    wait_until(page, lambda: value_at(grid, place) == pytest.approx(expected, rel=1e-4, abs=1e-5), f"{expected} at {place}")
     expect(page.locator(".place-sum").locator("xpath=..").locator("p").first).to_have_text(
         re.compile(rf"row {place[1]}, column {place[2]}\b")
     )
@@ -100,7 +100,6 @@ def test_colours_and_several_filters(chromium: Browser, lab: Served) -> None:
         top_edge, laplacian = torch.tensor([[-1.0, -1, -1], [0, 0, 0], [1, 1, 1]]), torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]])
         weight = torch.stack([torch.stack([top_edge] * 3), torch.stack([top_edge, laplacian, top_edge])])
         output = conv2d(torch.stack(discs)[None], weight)[0]
-        page.wait_for_load_state("networkidle")
         check_place(page, output, (1, 16, 20))
         check_place(page, output, (0, 4, 24))
         expect(page.locator(".facts")).to_contain_text("2 × 3 × 3 × 3 = 54, and 2 biases")
@@ -156,5 +155,4 @@ def test_an_uploaded_image_is_used_as_it_is_in_grey_and_in_colour(chromium: Brow
         expect(page.locator(".before-after figcaption").first).to_have_text("image, 3×20×24")
         image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
         top_edge = torch.tensor([[[[-1.0, -1, -1], [0, 0, 0], [1, 1, 1]]]]).expand(1, 3, 3, 3)
-        page.wait_for_load_state("networkidle")
         check_place(page, conv2d(image, top_edge)[0], (0, 11, 7))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,7 +49,6 @@ def lab_page(
     context = chromium.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, reduced_motion="reduce")
     context.set_default_timeout(SECONDS * 1000)
     expect.set_options(timeout=SECONDS * 1000)
-    expect.set_options(timeout=SECONDS * 1000)
     page = context.new_page()
     page.route(re.compile("^(?!data:|blob:)"), guard)
     page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
@@ -61,6 +60,15 @@ def lab_page(
     finally:
         context.close()
     assert [text for text in said if not (expected and re.search(expected, text))] == []
+
+
+def wait_until(page: Page, wanted: Callable[[], bool], what: str) -> None:
+    """Waits for something that no selector can say: "networkidle" may have been reached before the last change was even sent."""
+    for _ in range(SECONDS * 10):
+        if wanted():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"waited {SECONDS} s for {what}")
 
 
 def serious_findings(page: Page) -> list[str]:
