@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from convscope.records import Observation
@@ -103,10 +105,10 @@ def test_observing_changes_nothing(norm: bool) -> None:
 
 
 def test_loss_functions_are_put_back_also_after_an_error() -> None:
-    originals = {name: getattr(F, name) for name in LOSSES}
+    originals = {name: (getattr(F, name), getattr(F, name).__code__, dict(vars(getattr(F, name)))) for name in LOSSES}
     with pytest.raises(ZeroDivisionError), LossSpy(lambda call: print(1 / 0)):
         F.cross_entropy(torch.zeros(3, 4), torch.tensor([0, 1, 2]))
-    assert {name: getattr(F, name) for name in LOSSES} == originals
+    assert {name: (getattr(F, name), getattr(F, name).__code__, vars(getattr(F, name))) for name in LOSSES} == originals
 
 
 def test_the_loss_is_seen_as_function_and_as_module() -> None:
@@ -116,6 +118,17 @@ def test_the_loss_is_seen_as_function_and_as_module() -> None:
         values = [F.cross_entropy(torch.zeros(3, 4), torch.tensor([0, 1, 2])), module(torch.zeros(2, 4), torch.tensor([0, 1]))]
     assert [(call.name, tuple(call.input.shape)) for call in calls] == [("cross_entropy", (3, 4)), ("cross_entropy", (2, 4))]
     assert [value.item() for value in values] == pytest.approx([math.log(4)] * 2)
+
+
+def test_a_loss_is_seen_under_a_name_from_before() -> None:
+    calls, criterion = [], cross_entropy
+    with LossSpy(calls.append):
+        value = criterion(torch.zeros(3, 4), target=torch.tensor([0, 1, 2]), reduction="sum")
+        assert inspect.signature(criterion).parameters["reduction"].default == "mean"
+    assert [(call.name, call.target.tolist(), call.result is value) for call in calls] == [("cross_entropy", [0, 1, 2], True)]
+    assert value.item() == pytest.approx(3 * math.log(4))
+    criterion(torch.zeros(3, 4), torch.tensor([0, 1, 2]))
+    assert len(calls) == 1
 
 
 def test_what_the_loss_receives() -> None:

@@ -236,8 +236,6 @@ class _Attached:
         import torch
         from torch.optim import Optimizer
 
-        from convscope.watch.loss_spy import keep_wrapped
-
         self._settings, self._process = settings, os.getpid()
         self._new: weakref.WeakSet[Optimizer] = weakref.WeakSet()  # made since the network that is watched began to train
         self._watcher: Any = None
@@ -255,7 +253,6 @@ class _Attached:
 
         Optimizer.__init__ = remember  # type: ignore[method-assign, assignment]
         torch.jit.script = _scripting_without_hooks(torch.jit.script)
-        keep_wrapped()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._leave)
         warnings.filterwarnings("ignore", "Using `torch.compile")  # when there are global hooks; the only one is ours, for a moment

@@ -1,16 +1,17 @@
-"""Seeing the loss's input: light wrappers around the loss functions of torch.nn.functional, only while somebody watches.
+"""Seeing the loss's input: the loss functions of torch.nn.functional tell who listens, only while somebody watches.
 
-`nn.CrossEntropyLoss` and the other loss modules look their function up in torch.nn.functional at each call, so one wrapper sees modules and functions
-alike. (A TorchFunctionMode would see them too, but costs 0.8 ms a step and switches off PyTorch's fast path for attention.) A function that was
-imported by name before watching began is not seen, and the rules then say "not checked". The wrappers call the original and change nothing.
+While somebody listens, a function's code is exchanged for a few lines that call a copy of it and pass on what went in and came out. The function stays
+the same object, so it is heard under every name: through `nn.CrossEntropyLoss`, as `F.cross_entropy`, and as `criterion = F.cross_entropy` or
+`from torch.nn.functional import cross_entropy` from before watching began. (A TorchFunctionMode would hear them too, but costs 0.8 ms a step and
+switches off PyTorch's fast path for attention.) Nothing that is computed changes.
 """
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import CodeType, FunctionType
 from typing import Any
 
 from torch import Tensor
@@ -47,7 +48,7 @@ class LossCall:
 
 Listener = Callable[[LossCall], None]
 _listeners: list[Listener] = []
-_originals: dict[str, Callable[..., Any]] = {}
+_copies: dict[str, FunctionType] = {}  # of PyTorch's functions, by name; kept for calls that are under way when the last listener goes
 _lock = threading.Lock()
 
 
@@ -67,8 +68,7 @@ class LossSpy:
         with _lock:
             if not _listeners:
                 for name in LOSSES:
-                    _originals[name] = getattr(F, name)
-                    setattr(F, name, _wrapped(name, _originals[name]))
+                    _listen(name)
             _listeners.append(self._listener)
         return self
 
@@ -76,14 +76,53 @@ class LossSpy:
         with _lock:
             _listeners.remove(self._listener)
             if not _listeners:
-                for name, original in _originals.items():
-                    setattr(F, name, original)
-                _originals.clear()
+                for name in LOSSES:
+                    _leave(name)
 
 
-def keep_wrapped() -> None:
-    """Leave the wrappers in place until the process ends, so that a name imported from torch.nn.functional later on can be listened to."""
-    LossSpy(lambda _: None).__enter__()
+def _listen(name: str) -> None:
+    """Exchange a function's code; what reads a function's source (torch.jit.script, inspect) is sent to the copy."""
+    function: Any = getattr(F, name)
+    copy = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+    copy.__kwdefaults__, copy.__annotations__, copy.__doc__ = function.__kwdefaults__, function.__annotations__, function.__doc__
+    _copies[name] = copy
+    function.__wrapped__, function.__prepare_scriptable__ = copy, lambda: copy
+    function.__code__ = _code(name)
+
+
+def _leave(name: str) -> None:
+    function: Any = getattr(F, name)
+    function.__code__ = _copies[name].__code__
+    del function.__wrapped__, function.__prepare_scriptable__
+
+
+def _code(name: str) -> CodeType:
+    """The lines that stand in for a loss function's own. They run among PyTorch's globals, so they bring in what they need."""
+
+    def loss(*args: Any, **kwargs: Any) -> Any:
+        from convscope.watch import loss_spy
+
+        return loss_spy.heard("name", args, kwargs)
+
+    code = loss.__code__
+    constants = tuple(name if constant == "name" else constant for constant in code.co_consts)
+    return code.replace(co_consts=constants, co_filename=PASSED_OVER, co_name=name, co_qualname=name)
+
+
+def heard(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The loss as PyTorch computes it, after the listeners were told."""
+    result = _copies[name](*args, **kwargs)
+    if not out_of_sight():
+        values = args[0] if args else kwargs.get("input")
+        target = args[1] if len(args) > 1 else kwargs.get("target")
+        if isinstance(values, Tensor) and isinstance(target, Tensor) and isinstance(result, Tensor):
+            call = LossCall(name, values, target, result, _weight(name, args, kwargs))
+            for listener in tuple(_listeners):
+                listener(call)
+    return result
+
+
+heard.__code__ = heard.__code__.replace(co_filename=PASSED_OVER)
 
 
 def _weight(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
@@ -91,21 +130,3 @@ def _weight(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor 
     by_class = name in ("cross_entropy", "nll_loss")
     weight = args[2] if by_class and len(args) > 2 else kwargs.get("weight" if by_class else "pos_weight")
     return weight if isinstance(weight, Tensor) else None
-
-
-def _wrapped(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def loss(*args: Any, **kwargs: Any) -> Any:
-        result = original(*args, **kwargs)
-        if not out_of_sight():
-            values = args[0] if args else kwargs.get("input")
-            target = args[1] if len(args) > 1 else kwargs.get("target")
-            if isinstance(values, Tensor) and isinstance(target, Tensor) and isinstance(result, Tensor):
-                call = LossCall(name, values, target, result, _weight(name, args, kwargs))
-                for listener in tuple(_listeners):
-                    listener(call)
-        return result
-
-    loss.__prepare_scriptable__ = lambda: original  # type: ignore[attr-defined]  # torch.jit.script compiles the source of what it finds
-    loss.__code__ = loss.__code__.replace(co_filename=PASSED_OVER)  # type: ignore[attr-defined]
-    return loss
