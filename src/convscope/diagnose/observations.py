@@ -234,6 +234,18 @@ KINDS: tuple[ObservationKind, ...] = (
     ObservationKind(
         "batch_norm",
         "the layer",
+    ObservationKind(
+        "amounts",
+        "",
+        {
+            "samples": "training samples in this window",
+            "error": "mean squared error of their answers, before their steps",
+            "mean": "of all training targets so far",
+            "variance": "of all training targets so far, averaged over columns",
+        },
+        "at the scheduled steps: the window since the one before",
+        "the answers were not seen to be compared with amounts, so nothing is known of the targets",
+    ),
         {
             "values": "values per channel in one batch",
             "momentum": "share of the new batch in the running statistics (None: plain average)",
@@ -244,6 +256,7 @@ KINDS: tuple[ObservationKind, ...] = (
         "at the scheduled steps, in training passes",
         "the network has no batch normalisation in training mode",
     ),
+            "explained": "without labels of classes: share of the targets' variance that the answers explain (1 - squared error / variance), None when unknown",
     ObservationKind(
         "unseen_loss",
         "",

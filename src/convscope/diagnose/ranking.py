@@ -11,11 +11,13 @@ import functools
 from convscope.records import Finding
 
 AT_START = " from the start"  # what was found at step 0 cannot follow from what training did
+FROM_ONE_STEP = " from one step on"  # labels that change at a step are no consequence of what came before it
 AGAIN = " again and again"  # a layer that crashes so often shows the fault itself, and tells more than the size of the steps behind it
 CALM = " out of a calm"  # gradients that leap after many quiet steps, and before any layer crashes, are what the crashes follow from
 QUIET_STEPS = 40
 OFTEN = 3  # crashes of one layer
 CRASHES = "most crashes of one layer"  # name of the evidence
+LEAP = "loss in the steps before"  # name of the evidence
 # Upstream first: what a run needs before the next thing can work.
 ORDER = (
     "input_not_normalised",
@@ -30,6 +32,7 @@ ORDER = (
     "grads_not_cleared",
     "wrong_mode",
     "data_order_or_leak",
+    "labels_look_random from one step on",
     "lr_schedule_collapsed",
     "over_regularised",
     "batchnorm_unreliable from the start",
@@ -87,6 +90,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "grads_not_cleared": _STRUCTURAL,
     "wrong_mode": _STRUCTURAL,
     "data_order_or_leak": _STRUCTURAL | {"overfitting"},
+    "labels_look_random from one step on": _STRUCTURAL | {"overfitting"},
     "lr_schedule_collapsed": _STRUCTURAL,
     "over_regularised": _BROKEN | {"lr_too_low", "lr_too_high"},
     "batchnorm_unreliable from the start": _BROKEN | {"lr_too_high", "overfitting"},
@@ -143,6 +147,8 @@ def _key(finding: Finding, first_of_others: int) -> str:
     at_start = finding.name + AT_START
     if finding.step == 0 and at_start in _FROM_START:
         return at_start
+    if any(item.name == LEAP for item in finding.evidence):
+        return finding.name + FROM_ONE_STEP
     crashes = next((item.value for item in finding.evidence if item.name == CRASHES), 0)
     return finding.name + AGAIN if isinstance(crashes, int) and crashes >= OFTEN else finding.name
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from convscope.watch.deferred import Codes
 from convscope.watch.identity import MOST_KNOWN, Identity
+from convscope.watch.observe_amounts import AmountTally
 
 Counts = NDArray[numpy.int64]
 WHOLLY_KNOWN, HARDLY_KNOWN = 0.95, 0.02  # of a batch: it was trained on, it was not
@@ -68,15 +69,20 @@ class Tally:
 
 @dataclass(slots=True)
 class Part:
-    """Some of an evaluation's samples: how many, how many of them were trained on (estimated), their answers, or batches' losses without labels of classes."""
+    """Some of an evaluation's samples: how many, how many of them were trained on (estimated), their answers; without classes batches' losses and amounts."""
 
     samples: int = 0
     known: float = 0.0
     answers: Tally = field(default_factory=Tally)
     losses: list[float] = field(default_factory=list)
+    amounts: AmountTally = field(default_factory=AmountTally)
 
     def __add__(self, other: Part) -> Part:
-        return Part(self.samples + other.samples, self.known + other.known, self.answers + other.answers, self.losses + other.losses)
+        amounts = AmountTally()
+        amounts.join(self.amounts)
+        amounts.join(other.amounts)
+        answers, losses = self.answers + other.answers, self.losses + other.losses
+        return Part(self.samples + other.samples, self.known + other.known, answers, losses, amounts)
 
     @property
     def share(self) -> float:
@@ -149,6 +155,7 @@ class Evaluation:
             "accuracy": None,
             "largest_answer": None,
             "largest_label": None,
+            "explained": None if tally.images else part.amounts.explained,
         }
         if tally.images:
             loss = tally.loss / tally.images

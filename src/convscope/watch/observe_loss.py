@@ -38,6 +38,7 @@ REARRANGING = frozenset(
         "Clone",
     }
 )
+SHARES_GAP = 1e-3  # of the sum of a row of shares
 HUGE = 1e9  # distances beyond it say nothing more
 YES_OR_NO = {"binary_cross_entropy_with_logits": 0.0, "binary_cross_entropy": 0.5}  # value above which one output means yes
 
@@ -89,6 +90,14 @@ def answers(call: LossCall) -> Answers | None:
     else:
         return None
     return Answers.of(call.result.detach().mean(dtype=torch.float64), scores, labels)
+
+
+def holds_shares(targets: Tensor) -> bool:
+    """Whether targets are shares of classes that sum to 1, one column each, as one-hot labels are. This waits for the device."""
+    rows = targets.detach()[:MOST_ROWS]
+    if rows.ndim != 2 or rows.shape[1] < 2 or not rows.numel():
+        return False
+    return bool((rows >= 0).all() & ((rows.sum(1) - 1).abs() < SHARES_GAP).all())
 
 
 def _rows(scores: Tensor) -> Tensor | None:

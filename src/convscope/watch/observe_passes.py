@@ -21,15 +21,17 @@ from torch.utils.hooks import RemovableHandle
 from convscope.diagnose.observations import scheduled
 from convscope.records import Observation
 from convscope.watch.backward import node_of_backward
-from convscope.watch.comparison_spy import ComparisonSpy
+from convscope.watch.comparison_spy import ComparisonSpy, DifferenceSpy
 from convscope.watch.deferred import Codes, Deferred, Numbers
 from convscope.watch.graph_facts import BATCH_NORMS, DROPOUTS, NORMS, first_tensor, tensors_of
 from convscope.watch.identity import THEN_EVERY as SAMPLES_THEN_EVERY
 from convscope.watch.identity import Identity, hashes_of_inputs
 from convscope.watch.loss_graph import Output, loss_graph
 from convscope.watch.loss_spy import LossCall
+from convscope.watch.observe_amounts import LOSSES as LOSSES_OF_AMOUNTS
+from convscope.watch.observe_amounts import AmountTally, amounts
 from convscope.watch.observe_evaluation import Counts, Evaluation, Tally, entropy, sum_of_counts
-from convscope.watch.observe_loss import Answers, answers, choices, compared_answers, compared_choices
+from convscope.watch.observe_loss import Answers, answers, choices, compared_answers, compared_choices, holds_shares
 
 Emit = Callable[[Observation], None]
 MOST_PENDING = 64  # passes that wait for a backward pass
@@ -57,6 +59,7 @@ class Pass:
     backward: bool = False
     answers: list[Answers] = field(default_factory=list)
     loss: Tensor | None = None  # one number, where the labels are no classes
+    amounts: Tensor | None = None  # what `amounts` gives, where answers are compared with amounts
     counts: bool = False  # as an evaluation
     share_known: float = 0.0  # of its samples, trained on; set when the hashes are read
 
@@ -97,6 +100,10 @@ class PassWatch:
         self._on_leaves: list[RemovableHandle] = []
         self._comparisons = ComparisonSpy(self._compared)
         self._output: Tensor | None = None  # of the evaluation pass that has just ended
+        self._differences = DifferenceSpy(self._subtracted)
+        self._of_classes: dict[str, bool] = {}  # losses of amounts, and whether their targets are classes, one column each
+        self._minuend: Tensor | None = None  # the output of the newest pass, until a difference from it is computed
+        self._amounts, self._all_amounts = AmountTally(), AmountTally()  # of training: since the last observation, and all
         self._choices: list[tuple[Pass, Tensor]] = []  # the answers of this evaluation's passes
         self._cross_entropy = False  # whether that is the loss of training
         self._training_losses: deque[float] = deque(maxlen=MOST_LOSSES)  # since the last evaluation, where the labels are no classes
@@ -121,6 +128,7 @@ class PassWatch:
         self._leave_leaves()
         self._images = images = first_tensor(inputs)
         self._output = None
+        self._ignore_differences()
         every = SAMPLES_THEN_EVERY if self.identity.settled and torch.is_grad_enabled() and self._model.training else 1
         hashes = hashes_of_inputs(inputs) if self.train_passes % every == 0 else None
         norms = any(m.training for m in self._norms)
@@ -144,6 +152,8 @@ class PassWatch:
             return
         if not (torch.is_grad_enabled() and current.network_training):
             self._listen(current, output)
+        if not (torch.is_grad_enabled() and current.network_training) or scheduled(current.step):
+            self._listen_for_differences(output)
         if not torch.is_grad_enabled():
             self._evaluated(current)
             return
@@ -179,20 +189,56 @@ class PassWatch:
         self._cross_entropy = call.name in ("cross_entropy", "nll_loss") if training else self._cross_entropy
         if training and self.train_passes > EVERY_PASS_UNTIL and self.train_passes % THEN_EVERY:
             return
-        counted = answers(call)
+        counted = answers(call) if self._chooses(call) else None
         if counted is not None:
             self._answered(current, counted)
         elif current.loss is None and call.result.is_floating_point() and call.result.numel():
-            current.loss = call.result.detach().mean()
-            if current not in self._pending and current.counts:
-                self._count_loss(current, current.loss)
+            self._ignore_differences()
+            figures = amounts(call.input, call.target) if call.name in LOSSES_OF_AMOUNTS else None
+            self._amounted(current, call.result.detach().mean(), figures)
+
+    def _chooses(self, call: LossCall) -> bool:
+        """Whether a loss compares scores of classes; of one that compares amounts too, the first targets tell, once."""
+        if call.name not in LOSSES_OF_AMOUNTS:
+            return True
+        if call.name not in self._of_classes:
+            self._of_classes[call.name] = holds_shares(call.target)
+        return self._of_classes[call.name]
 
     def _answered(self, current: Pass, counted: Answers) -> None:
         current.answers.append(counted)
         if current not in self._pending and current.counts:
             self._count_evaluation(current, counted)
 
+    def _amounted(self, current: Pass, loss: Tensor, figures: Tensor | None) -> None:
+        current.loss, current.amounts = loss, figures
+        if current not in self._pending and current.counts:
+            self._count_loss(current)
+
     # ------------------------------------------------------------ answers that the loop compares with labels itself
+
+    def _listen_for_differences(self, output: object) -> None:
+        """A pass has ended; what its output is subtracted from, or what is subtracted from it, are the targets."""
+        tensor = first_tensor(output)
+        if tensor is not None and tensor.is_floating_point() and tensor.numel() > 1:
+            self._minuend = tensor.detach()
+            self._differences.listen()
+
+    def _ignore_differences(self) -> None:
+        self._differences.stop()
+        self._minuend = None
+
+    def _subtracted(self, one: Tensor, two: Tensor) -> None:
+        """Two tensors were subtracted; perhaps the answers of the last pass and their targets."""
+        current, output = self._now, self._minuend
+        if current is None or output is None or current.loss is not None or current.answers or one.shape != two.shape:
+            return
+        for said, targets in ((one, two), (two, one)):
+            is_output = said.numel() == output.numel() and said.data_ptr() == output.data_ptr()
+            if is_output and not targets.requires_grad and (figures := amounts(said, targets)) is not None:
+                self._ignore_differences()
+                self._amounted(current, figures[1], figures)
+                return
 
     def _listen(self, current: Pass, output: object) -> None:
         """An evaluation pass has ended; what its output is compared with are the labels."""
@@ -237,6 +283,7 @@ class PassWatch:
         pending, self._pending, self._images = self._pending, [], None
         self._leave_leaves()
         self._stop_listening()
+        self._ignore_differences()
         if pending and not any(p.backward for p in pending):
             pending[-1].backward = True  # the loss was not computed from the network's first output
         if pending and self._phase_passes:
@@ -254,6 +301,7 @@ class PassWatch:
         """Take every hook off again."""
         self._leave_leaves()
         self._stop_listening()
+        self._ignore_differences()
 
     def finish(self, step: int) -> None:
         """The run ends, or is looked at: an evaluation that is under way counts."""
@@ -283,6 +331,8 @@ class PassWatch:
             self._deferred.add_codes(answered.codes, functools.partial(self._count_training, one.step, answered.classes))
         if one.loss is not None:
             self._deferred.add(one.loss, lambda numbers: self._training_losses.extend(numbers))
+        if one.amounts is not None:
+            self._deferred.add(one.amounts, lambda numbers: self._amounts.add(numbers))
 
     def _evaluated(self, one: Pass) -> None:
         if one.step == 0 and not self._modes.train_passes:
@@ -304,7 +354,7 @@ class PassWatch:
         for answered in one.answers:
             self._count_evaluation(one, answered)
         if one.loss is not None:
-            self._count_loss(one, one.loss)
+            self._count_loss(one)
 
     def _note_eval_in_train(self, step: int, norms: bool, *, again: bool) -> None:
         modes = self._modes
@@ -334,8 +384,11 @@ class PassWatch:
 
         self._deferred.add_codes(answered.codes, receive)
 
-    def _count_loss(self, one: Pass, loss: Tensor) -> None:
-        self._deferred.add(loss, lambda numbers: self._evaluation.part(one.share_known).losses.extend(numbers))
+    def _count_loss(self, one: Pass) -> None:
+        if one.loss is not None:
+            self._deferred.add(one.loss, lambda numbers: self._evaluation.part(one.share_known).losses.extend(numbers))
+        if one.amounts is not None:
+            self._deferred.add(one.amounts, lambda numbers: self._evaluation.part(one.share_known).amounts.add(numbers))
 
     def _close_evaluation(self, step: int) -> None:
         self._phase_passes = 0
@@ -368,8 +421,19 @@ class PassWatch:
             figures = {"samples": fit.images, "accuracy": fit.right / fit.images, "wrong": wrong, "second_choice": second}
             largest = int(fit.said.max()) / fit.images
             self._emit(Observation(step, "fit", "", {**figures, "largest_answer": largest, "classes": len(fit.said), "mixed": self._mixed}))
+        self._write_amounts(step)
         if self.identity.train_images:
             self._emit(Observation(step, "identity", "", self.identity.numbers()))
+
+    def _write_amounts(self, step: int) -> None:
+        newest = self._amounts
+        if not newest.samples:
+            return
+        every = self._all_amounts
+        every.join(newest)
+        figures = {"samples": newest.samples, "error": newest.mean_error, "mean": every.mean, "variance": every.variance}
+        self._amounts = AmountTally()
+        self._emit(Observation(step, "amounts", "", {**figures}))
 
     def _write_modes(self, step: int) -> None:
         m = self._modes

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from convscope.diagnose.observations import BY_NAME
 from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
 from convscope.diagnose.rules.layers import carries_signal
+from convscope.diagnose.rules.targets import USUAL_RATIOS, all_the_same, amounts_explained, changed_midway, unrelated_amounts
 from convscope.diagnose.view import ENOUGH_BITS, RunView, Threshold, number
 from convscope.records import Finding, Fix, Observation, Severity
 
@@ -43,7 +44,6 @@ FEW_STEPS = 100  # of windows that are looked at, at least
 EASIER = 0.15  # of the images; running ahead of the last training batches by chance is below 0.1
 NOISY = Threshold(0.1, "of the images", "chosen: a tenth of wrong labels costs accuracy that can be measured")
 OF_AMOUNTS = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")  # losses between answers and given amounts
-USUAL_RATIOS = (2e-4, 3e-2)  # update over weight within which a network moves at an ordinary pace (Karpathy's 1e-3 and its neighbourhood)
 NEARLY_GUESSING = 0.8  # of the loss of guessing: less than a fifth of it is gone
 NOT_BETTER = 0.01  # of the loss of guessing
 WRONG_NEEDED = Threshold(200, "wrong answers", "chosen: the second-choice share is then known to +-0.03")
@@ -253,8 +253,11 @@ def _repeats(view: RunView) -> Finding | None:
 
 
 def labels_look_random(view: RunView) -> Finding | None:
-    """Training images are learned by heart while validation stays at chance; or nothing is learned though the network is well able to move."""
-    return _by_heart(view) or _nothing_to_learn(view)
+    """Training images are learned by heart while validation stays at chance; or nothing is learned though the network is well able to move.
+
+    Also: what was learned is lost from one step to the next, because labels changed.
+    """
+    return changed_midway(view) or all_the_same(view) or _by_heart(view) or unrelated_amounts(view) or _nothing_to_learn(view)
 
 
 def _nothing_to_learn(view: RunView) -> Finding | None:
@@ -262,7 +265,11 @@ def _nothing_to_learn(view: RunView) -> Finding | None:
     outcome = view.outcome
     ratios = sorted(r for _, r in view.median_ratios[-100:])
     known = view.guessing is not None or any(o.subject in OF_AMOUNTS for o in view.seen("loss_input"))
+    if view.guessing is None and amounts_explained(view):
+        return None
     if not (outcome.stuck or (view.guessing is not None and _validation_guesses(view))) or not known or len(ratios) < 20:
+        return None
+    if _begins_to_answer(view):
         return None
     level = "guessing" if view.guessing is not None else "at the start"
     usual = USUAL_RATIOS[0] < ratios[len(ratios) // 2] < USUAL_RATIOS[1]
@@ -279,6 +286,12 @@ def _nothing_to_learn(view: RunView) -> Finding | None:
         (ev("update over weight, median", ratios[len(ratios) // 2]), *loss_evidence(outcome)),
         "Zhang et al. 2017; TheDeepChecker",
     )
+
+
+def _begins_to_answer(view: RunView) -> bool:
+    """Whether the newest evaluation was answered better than by guessing: a long first plateau is left at last."""
+    looks = [o for o in view.seen("validation") if math.isfinite(number(o, "accuracy"))]
+    return bool(looks) and not _at_chance(looks[-1])
 
 
 def _validation_guesses(view: RunView) -> bool:
@@ -302,7 +315,9 @@ def _by_heart(view: RunView) -> Finding | None:
     chance = max(1 / view.classes, label_share)
     accuracy, trained = number(validations[-1], "accuracy"), view.training_accuracy
     spread = 3 * math.sqrt(chance * (1 - chance) / max(samples, 1))
-    if not (accuracy < chance + max(spread, 0.02) and trained > max(2 * chance, chance + 0.1) and trained > accuracy + 0.1):
+    labels = view.last("labels")
+    constant = number(labels, "largest_share", 0) if labels is not None else 0.0  # what one answer to every training image gets right
+    if not (accuracy < chance + max(spread, 0.02) and trained > max(2 * chance, chance + 0.1, constant + 0.1) and trained > accuracy + 0.1):
         return None
     return Finding(
         "labels_look_random",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
 from convscope.diagnose.rules.layers import START_RECORDS, drawn_gain, is_squashing, relative_gradient
+from convscope.diagnose.rules.targets import far_targets
 from convscope.diagnose.view import LEARNED, RunView, Threshold, number
 from convscope.records import Finding, Fix, LayerStats, Observation, Severity
 
@@ -138,7 +139,11 @@ def _slope(values: Sequence[float]) -> float:
 
 
 def bad_initial_scale(view: RunView) -> Finding | None:
-    """The first loss is far above guessing, or weights are drawn so that the signal grows or shrinks geometrically with depth."""
+    """The first loss is far above guessing, weights are drawn so that the signal grows or shrinks geometrically with depth, or targets lie far off."""
+    return far_targets(view) or _far_start(view)
+
+
+def _far_start(view: RunView) -> Finding | None:
     outcome, stds = view.outcome, [record.std for _, record in _start(view)]
     slope = _slope(stds) if len(stds) >= LEAST_DEPTH.value else 0.0
     guessing = max(
