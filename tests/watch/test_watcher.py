@@ -318,7 +318,7 @@ def test_reading_in_the_middle_and_observations_reach_the_log():
     model = network()
     with Watcher(model) as watch:
         train(model, 2)
-        assert len(watch.steps()) == 1  # the second ends when the third begins
+        assert len(watch.steps()) == 2  # a look ends the second, which nothing has followed yet
         train(model, 1)
     assert len(watch.steps()) == 3
     assert isinstance(watch.log.observations()[0], Observation)
@@ -384,6 +384,21 @@ def test_a_table_has_one_row_for_each_record():
     assert isinstance(table, pandas.DataFrame)
     assert len(table) == 12
     assert table["std"].tolist() == [record.std for records in watch.layers().values() for record in records]
+
+
+def test_a_look_while_watching_includes_the_last_step_and_evaluation():
+    model = network()
+    images, labels = torch.randn(40, 1, 8, 8), torch.arange(40) % 3
+    with Watcher(model) as watch:
+        for _ in range(2):
+            train(model, 4)
+            with torch.no_grad():
+                right = (model(images).argmax(1) == labels).float().mean().item()
+            watch.diagnose()
+        seen = [(o.step, o.numbers["accuracy"]) for o in watch.log.observations() if o.kind == "validation"]
+        assert [step for step, _ in seen] == [4, 8]
+        assert seen[-1][1] == pytest.approx(right)
+        assert watch.steps()[-1].last_step == 7
 
 
 def test_what_cannot_be_watched_is_told():

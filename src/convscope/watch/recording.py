@@ -119,7 +119,8 @@ class Recording:
         self._observers = {
             name: Observer(model, self._emitter(name), spy=False, on_backward=self._backward_reached) for name, model in models.items()
         }
-        self._held = {name: {id(parameter) for parameter in model.parameters()} for name, model in models.items()}
+        self._held = _held_by(models)
+        self._trainers: weakref.WeakKeyDictionary[Optimizer, list[Observer]] = weakref.WeakKeyDictionary()  # by whom they were met
         self._speaking: Observer | None = None  # of the network that was run last
         self._stepping: list[Observer] = []
         self._seen = False  # whether any pass was met, or any layer's output
@@ -359,10 +360,19 @@ class Recording:
                 self._parameter_watch().step_begins(now.number)
 
     def _concerned(self, optimizer: Optimizer) -> list[Observer]:
-        """The observers of the networks that an optimiser trains; of all, until one was met that trains any."""
-        holders = [self._observers[name] for name, held in self._held.items() if _holds(optimizer, held)]
+        """The observers of the networks that an optimiser trains, or has trained; of all, until one was met that trains any."""
+        holders = self._holders(optimizer)
+        if not holders and optimizer not in self._trainers:  # it may hold layers that the networks have got since
+            self._held = _held_by(self._models)
+            holders = self._holders(optimizer)
+        if holders or optimizer not in self._trainers:
+            self._trainers[optimizer] = holders
+        holders = holders or self._trainers[optimizer]
         self._met = self._met or bool(holders)
         return holders or ([] if self._met else list(self._observers.values()))
+
+    def _holders(self, optimizer: Optimizer) -> list[Observer]:
+        return [self._observers[name] for name, held in self._held.items() if _holds(optimizer, held)]
 
     def _step_ended(self, optimizer: Optimizer, _: bool) -> None:
         with self._careful("A step"):
@@ -397,6 +407,14 @@ class Recording:
         """Say that nothing more belongs to a step whose optimiser has stepped; otherwise it ends when the next one begins."""
         if self._now is not None and self._now.optimizers:
             self._end_step()
+
+    def read_now(self) -> None:
+        """Write everything until now, because somebody looks: a step that its optimiser has taken is over, and so is an evaluation under way."""
+        self.finish_step()
+        self.drain()
+        for observer in self._observers.values():
+            with self._careful("a look"):
+                observer.flush()
 
     def drain(self) -> None:
         """Turn what the buffers hold into records and hand them to the log; in the middle of a step its rest is not recorded."""
@@ -460,6 +478,10 @@ def _unknown() -> float:
 
 def _in_backward() -> bool:
     return torch._C._current_graph_task_id() != -1
+
+
+def _held_by(models: Mapping[str, nn.Module]) -> dict[str, set[int]]:
+    return {name: {id(parameter) for parameter in model.parameters()} for name, model in models.items()}
 
 
 def _holds(optimizer: Optimizer, parameters: set[int]) -> bool:

@@ -167,7 +167,7 @@ class Watcher:
 
     def _read_now(self) -> None:
         if self._open and self._recording.thread == threading.get_ident():  # another thread sees what was drained last
-            self._recording.drain()
+            self._recording.read_now()
 
     # ------------------------------------------------------------ figures
 
