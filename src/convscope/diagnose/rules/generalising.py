@@ -27,6 +27,13 @@ DECOUPLED_DECAY = 0.01  # PyTorch's default for AdamW
 ADDED_DECAY = 5e-4  # of SGD for image classifiers (Simonyan and Zisserman 2015); 1e-4 in He et al. 2016
 HEAVY_DROPOUT = Threshold(0.8, "of the activations", "diagnoses.md, row 24", share=True)
 DECAY_SHARE = Threshold(1.0, "times the gradient", "diagnoses.md, row 24: the decay pulls harder than the images")
+PENALTY_SHARE = Threshold(0.5, "times the rest of the loss", "chosen: a usual penalty is a hundredth of it")
+FACTORS, SAME_FACTOR = 3, 1.05  # looks that agree on the penalty's factor
+STRONG_SQUARES, STRONG_SIZES = (
+    2.5e-3,
+    1e-4,
+)  # of a penalty: ten times the usual 5e-4 / 2, and what keeps a small network's sizes below a nat
+SHRUNK = 0.7  # of the weights' first size
 FEW_OF_A_CLASS = Threshold(50, "images", "chosen: a small network learns no class from so few, whatever they count in the loss")
 LOPSIDED = Threshold(0.8, "of the training labels", "chosen: beyond it a class with fair competition would be rare", share=True)
 ONLY_ANSWER = 0.999  # of the answers: no other class is ever answered
@@ -135,9 +142,11 @@ def _against_learning_by_heart(view: RunView) -> Fix:
 
 def over_regularised(view: RunView) -> Finding | None:
     """Dropout or weight decay so strong that little can be learned."""
-    outcome, network, optimizer = view.outcome, view.last("network"), view.last("optimizer")
-    if not outcome.fair or not (outcome.bad or outcome.poor):
+    outcome, network = view.outcome, view.last("network")
+    if not outcome.fair:
         return None
+    if not (outcome.bad or outcome.poor):
+        return _penalised(view)
     dropout = number(network, "dropout", 0.0) if network is not None else 0.0
     if dropout >= view.limit(HEAVY_DROPOUT):
         return Finding(
@@ -150,6 +159,12 @@ def over_regularised(view: RunView) -> Finding | None:
             (ev("dropout", dropout), *loss_evidence(outcome)),
             "TheDeepChecker; diagnoses.md, row 24",
         )
+    return _penalised(view) or _decayed(view)
+
+
+def _decayed(view: RunView) -> Finding | None:
+    """By the optimiser's weight decay."""
+    outcome, optimizer = view.outcome, view.last("optimizer")
     decay = number(optimizer, "weight_decay", 0.0) if optimizer is not None else 0.0
     pull = _decay_pull(view, decay, decoupled=_decoupled(view))
     shrunk = _shrinking(view)
@@ -170,6 +185,39 @@ def over_regularised(view: RunView) -> Finding | None:
             *loss_evidence(outcome),
         ),
         "TheDeepChecker: overwhelming regularisation",
+    )
+
+
+def _penalised(view: RunView) -> Finding | None:
+    """By a penalty on the weights that the loop adds to the loss, when it outweighs what the answers cost and has shrunk the weights."""
+    looks, layers = view.seen("penalty"), len(view.weighted_layers)
+    compared = {o.step: number(o, "loss") for o in view.seen("loss_input") if o.numbers.get("training") is True}
+    added = [(step, loss - compared[step], compared[step]) for step, loss in view.losses if step in compared]
+    factors = [extra / number(o, "sum") for o in looks for step, extra, _ in added if step == o.step and number(o, "sum") > 0]
+    if len(factors) < FACTORS or layers < 2 or not min(factors) > 0 or max(factors) > SAME_FACTOR * min(factors):
+        return None
+    factor, squared = statistics.median(factors), looks[0].numbers.get("squared") is True
+    extra, cost = (statistics.fmean(part[place] for part in added[-FACTORS:]) for place in (1, 2))
+    shrunk, learned = _shrinking(view), cost < LEARNED * view.outcome.guessing
+    outweighs = factor > (STRONG_SQUARES if squared else STRONG_SIZES) and extra > view.limit(PENALTY_SHARE) * cost
+    if not outweighs or shrunk > SHRUNK:
+        return None
+    usual = _usual_decay(view) / 2 if squared else STRONG_SIZES / 10
+    return Finding(
+        "over_regularised",
+        "warning" if learned else "problem",
+        "penalty on the weights",
+        0,
+        f"The loss adds {short(factor)} times the sum of the weights' {'squares' if squared else 'sizes'} to what the answers cost: that is "
+        f"{short(extra)} of {short(extra + cost)}, and the weights have shrunk to {percent(shrunk)} of their size, so little is left to learn with.",
+        Fix(f"Make the factor of this penalty {short(min(usual, factor / 100))} or smaller, or leave the penalty out."),
+        (
+            ev("factor of the penalty", factor),
+            ev("penalty now", extra),
+            ev("rest of the loss now", cost),
+            ev("size of the weights now", percent(shrunk)),
+        ),
+        "the loss less its comparison with the labels, over the sum of the weights that autograd's graph shows in it (TheDeepChecker)",
     )
 
 
@@ -212,7 +260,7 @@ def one_class(view: RunView) -> Finding | None:
     outcome = view.outcome
     if not outcome.fair:
         return None
-    return _same_answer(view) or _drowned(view)
+    return _drowned(view) or _same_answer(view)
 
 
 def _drowned(view: RunView) -> Finding | None:
