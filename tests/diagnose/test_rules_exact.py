@@ -118,12 +118,16 @@ def test_steps_that_change_nothing() -> None:
 
 
 def test_an_optimiser_that_never_steps() -> None:
-    verdict = diagnose([], layers(1), [seen("modes", 0, **{**MODES, "train_passes": 60})])
-    assert (
-        found(verdict, "update_no_op").message
-        == "After 60 batches no optimiser has taken a step, so the weights are still those of the start."
+    verdict = diagnose([], layers(1), [seen("unstepped", passes=60, moved=False, fresh=1.0)])
+    finding = found(verdict, "update_no_op")
+    assert finding.message == "After 60 batches no optimiser has taken a step, so the weights are still those of the start."
+    assert finding.fix.text == (
+        "Call optimizer.step() after loss.backward() (scheduler.step() only changes the learning rate); where the loop changes the weights itself, it "
+        "must change them in place: p -= rate * p.grad within torch.no_grad()."
     )
-    assert diagnose([], layers(1), [seen("modes", 0, **{**MODES, "train_passes": 10})]).verdict == "too_early"
+    by_hand = {"passes": 60, "moved": True, "fresh": 0.0}
+    assert diagnose([], layers(1), [seen("unstepped", **by_hand)]).verdict == "too_early"
+    assert diagnose([], layers(1), [seen("unstepped", passes=10, moved=False, fresh=1.0)]).verdict == "too_early"
 
 
 def test_steps_without_gradients() -> None:

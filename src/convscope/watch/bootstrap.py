@@ -40,6 +40,7 @@ from convscope.runlog import RunLog
 from convscope.version import VERSION
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
     from torch.utils.hooks import RemovableHandle
 
@@ -48,6 +49,7 @@ SETTINGS = "CONVSCOPE_WATCH"  # environment variable with what the script's proc
 SEVERITIES = ("note", "warning", "problem")
 FAILED_ON_FINDING = 3  # exit code of --fail-on
 VAIN_PASSES = 3  # of a network that is in no optimiser, before the one that is was run
+MOST_SEARCHES = 3  # for the network around a layer that is called by itself; each walks through all objects
 NO_TRAINING = (
     "no network whose parameters an optimiser holds was run with gradients. Passes inside a compiled function cannot be seen, and processes that the "
     "script starts are left alone."
@@ -240,7 +242,8 @@ class _Attached:
         self._new: weakref.WeakSet[Optimizer] = weakref.WeakSet()  # made since the network that is watched began to train
         self._watcher: Any = None
         self._watched: set[int] = set()  # ids of parameters, which the watcher keeps alive
-        self._runs = self._vain_passes = 0
+        self._runs = self._searches = 0
+        self._vain: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()  # passes of modules that are in no optimiser
         self._hook: RemovableHandle | None = None
         made, attached = Optimizer.__init__, self
 
@@ -287,9 +290,11 @@ class _Attached:
             return
         trained = self._fresh() - self._watched
         if not any(id(parameter) in trained for parameter in module.parameters()):
-            if not self._in_vain(module):
+            whole = self._in_vain(module)
+            if whole is None:
                 return
-            trained = {id(parameter) for parameter in module.parameters()}
+            trained = {id(parameter) for parameter in whole.parameters()}
+            self._vain.clear()
         assert self._hook is not None
         self._hook.remove()
         self._hook = None
@@ -299,15 +304,25 @@ class _Attached:
         except Exception as error:  # the script must not suffer from us
             _say(f"the training could not be watched: {type(error).__name__}: {error}")
 
-    def _in_vain(self, module: nn.Module) -> bool:
-        """Whether a network is run pass after pass in place of the one that the optimiser holds, of whose making it is: it was made anew."""
+    def _in_vain(self, module: nn.Module) -> nn.Module | None:
+        """The network that is run pass after pass in place of the one that the optimiser holds, of whose making it is: it was made anew.
+
+        It is this module, or one around it whose parts are called one by one.
+        """
         if self._watcher is not None or not module.training:
-            return False
+            return None
         held = Counter(p.shape for optimizer in self._new for group in optimizer.param_groups for p in group["params"])
-        if held.total() < 2 or not held <= Counter(p.shape for p in module.parameters() if p.requires_grad):
-            return False
-        self._vain_passes += 1
-        return self._vain_passes >= VAIN_PASSES
+        if held.total() < 2:
+            return None
+        self._vain[module] = self._vain.get(module, 0) + 1
+        if self._vain[module] != VAIN_PASSES:
+            return None
+        if _is_of_the_making(module, held):
+            return module
+        if self._searches == MOST_SEARCHES:
+            return None
+        self._searches += 1
+        return next((one for one in _modules() if any(part is module for part in one.modules()) and _is_of_the_making(one, held)), None)
 
     def _start(self, models: dict[str, nn.Module], module: nn.Module, arguments: tuple[Any, ...]) -> None:
         from convscope.watch.layers import unwrapped
@@ -372,12 +387,11 @@ def trained_networks(module: nn.Module, trained: set[int]) -> dict[str, nn.Modul
             one may never be called itself (a training framework's wrapper).
         trained: ids of the parameters that optimisers hold.
     """
-    from torch import nn
 
     def held(one: nn.Module) -> set[int]:
         return {id(parameter) for parameter in one.parameters()} & trained
 
-    modules = [one for one in gc.get_objects() if issubclass(type(one), nn.Module)]
+    modules = _modules()
     inner = {id(part) for one in modules for part in one.modules() if part is not one}
     outermost = [one for one in modules if id(one) not in inner and held(one)]
     own = held(module)
@@ -389,6 +403,18 @@ def trained_networks(module: nn.Module, trained: set[int]) -> dict[str, nn.Modul
             name, number = f"{type(network).__name__}-{number}", number + 1
         names[name] = network
     return names
+
+
+def _modules() -> list[nn.Module]:
+    """Every module in this process."""
+    from torch import nn
+
+    return [one for one in gc.get_objects() if issubclass(type(one), nn.Module)]
+
+
+def _is_of_the_making(module: nn.Module, held: Counter[torch.Size]) -> bool:
+    """Whether a network has, among its own trainable parameters, one of each of these shapes."""
+    return held <= Counter(p.shape for p in module.parameters() if p.requires_grad)
 
 
 def _stem(command: Sequence[str]) -> str:

@@ -49,9 +49,10 @@ class Observer:
         self._deferred = Deferred()
         self._emit = emit
         self._weights = WeightWatch(model, self._deferred, emit)
-        self._passes = PassWatch(model, self._deferred, emit, on_backward)
+        self._passes = PassWatch(model, self._deferred, emit, self._backward_reached)
+        self._on_backward, self._unstepped = on_backward, 0  # backward passes before the first step
         self._norms = BatchNormWatch(model, self._deferred, emit)
-        self._described = self._looked = False
+        self._described = self._looked = self._stepped = False
         self._depth = 0
         self._spy = LossSpy(self.loss_called) if spy else None
         if self._spy is not None:
@@ -74,7 +75,9 @@ class Observer:
         tensor = first_tensor(output)
         if not self._described and tensor is not None and tensor.grad_fn is not None:
             self._described = True
-            self._emit(Observation(self.steps, "network", "", network_numbers(self._model, tensor)))
+            numbers = network_numbers(self._model, tensor)
+            self._weights.head = str(numbers["head"])
+            self._emit(Observation(self.steps, "network", "", numbers))
             self._weights.follow_strays(strays(self._model, tensor))
         self._passes.end(output)
 
@@ -85,8 +88,13 @@ class Observer:
                 look_at_loss_input(call, self.steps, self._deferred, self._emit)
             self._passes.loss_called(call)
 
+    def _backward_reached(self) -> None:
+        self._unstepped += 1
+        self._on_backward()
+
     def step_begin(self, optimizer: torch.optim.Optimizer) -> None:
         """An optimiser is about to step."""
+        self._stepped = True
         with _quiet():
             self._passes.stepping(self.steps)
             self._weights.step_begin(optimizer, self.steps, self._passes.train_passes)
@@ -94,7 +102,7 @@ class Observer:
     def step_end(self, optimizer: torch.optim.Optimizer, *, counts: bool = True) -> None:
         """An optimiser has stepped; `counts` is False for a second optimiser in the same step."""
         with _quiet():
-            self._weights.step_end(optimizer)
+            self._weights.step_end(optimizer, self.steps)
             if not counts:
                 return
             if self.steps in FILTER_STEPS:
@@ -108,6 +116,9 @@ class Observer:
         with _quiet():
             self._passes.finish(self.steps)
             self._write(max(0, self.steps - 1))
+            if not self._stepped and self._unstepped:
+                seen = {"passes": self._unstepped, "moved": self._weights.have_moved(), "fresh": self._weights.fresh()}
+                self._emit(Observation(0, "unstepped", "", {**seen}))
 
     def close(self) -> None:
         """Emit what is left and take every hook off. Safe to call twice."""

@@ -1,12 +1,13 @@
 """Observations about weights: who holds them, whether their gradients were cleared, whether they move, whether filters differ.
 
-Receives the model and the optimiser's steps; makes "optimizer", "gradient_carry", "updates" and "filters" observations. It reads small samples of the
-weights at the scheduled steps only, and one small parameter's gradient at each step.
+Receives the model and the optimiser's steps; makes "optimizer", "gradient_carry", "updates", "idle", "strays" and "filters" observations. It reads
+small samples of the weights at the scheduled steps only, and one small parameter's gradient at each step.
 """
 
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from convscope.diagnose.observations import scheduled
 from convscope.records import Observation
 from convscope.watch.deferred import Deferred, Numbers
 from convscope.watch.graph_facts import fresh_share
+from convscope.watch.standstill import Standstill
 
 Emit = Callable[[Observation], None]
 FILTER_STEPS = (4, 20, 100)  # looks at the filters after the first one; diagnoses.md, row 10, and one within five steps
@@ -29,6 +31,10 @@ LEAST_STEP = 1e-6  # of the weight: ten times what float32 can hold
 MOST_OPTIMIZERS = 64  # of one run that are described; a loop may make one for every step
 MOST_LOOKS = 64  # backward passes between two steps that are looked at
 LEAST_RATE = 1e-7  # below it float32 rounds steps away by itself
+COARSE = (torch.float16, torch.bfloat16)
+LONG_STREAK = 5  # looks in a row: as many as a verdict needs
+ROUNDED = 0.8  # of the elements with a gradient stay as they are after a step
+LARGE = 1000.0  # weights beyond which float32 is coarse too: it holds steps of 6e-5 and more
 
 
 @dataclass(slots=True)
@@ -39,6 +45,9 @@ class _Carry:
     parameter: Tensor
     handle: Any = None
     armed: bool = False
+    wanted: bool = False  # whether it is looked at if the gradient that comes is still there at the step
+    came: Tensor | bool = False  # whether a gradient has come since the last step that was not zero
+    erased: int = 0  # the last consecutive looks at which one had come and none was left
     looks: list[Tensor | bool] = field(default_factory=list)  # before each backward pass since the last step: is an old gradient there?
     checked: int = 0
     carried: int = 0
@@ -57,6 +66,18 @@ class _Carry:
         self.streak += 1
 
 
+@dataclass(slots=True)
+class _Before:
+    """A sample of one parameter before a step."""
+
+    name: str
+    parameter: Tensor
+    values: Tensor
+    pulled: Tensor  # elementwise: whether there is a gradient
+    asked: Tensor  # whether it asks for a step that float32 can hold
+    coarse: Tensor | bool  # whether the parameter's own numbers are coarse: of low precision, or large
+
+
 class WeightWatch:
     """Watches parameters and optimisers of one model.
 
@@ -64,18 +85,27 @@ class WeightWatch:
         model: the watched model.
         deferred: where small results wait.
         emit: receives observations.
+
+    Attributes:
+        head: name of the layer that gives the model's answers; "" while it is not known.
     """
 
     def __init__(self, model: nn.Module, deferred: Deferred, emit: Emit) -> None:
+        self.head = ""
         self._model, self._deferred, self._emit = model, deferred, emit
         self._carries: dict[int, _Carry] = {}
         self._seen: dict[int, int] = {}
-        self._held: set[int] = set()
-        self._before: list[tuple[str, Tensor, Tensor, Tensor]] = []
-        self._checked = self._still = self._ungraded = 0
-        self._last = {"still_share": 0.0, "no_gradient": 0.0}
-        self._still_layers = ""
+        self._held: dict[
+            int, set[int]
+        ] = {}  # ids of the parameters that an optimiser holds, by the optimiser's id; 0: those of former ones
+        self._owners: dict[int, weakref.ref[torch.optim.Optimizer]] = {}
+        self._standstill = Standstill(deferred)
+        self._before: list[_Before] = []
+        self._checked = self._still = self._ungraded = self._rounded = 0
+        self._last = {"still_share": 0.0, "no_gradient": 0.0, "rounded_share": 0.0, "ungraded_fresh": 0.0}
+        self._still_layers = self._ungraded_layers = ""
         self._step = self._passes = 0
+        self._looked = -1  # the last step at which idle parameters were looked for
         self._filter_sums: dict[str, tuple[float, float]] = {}
         self._filters_began: dict[str, Tensor] = {}
         self._strays: list[tuple[Tensor, Tensor]] = []
@@ -88,15 +118,23 @@ class WeightWatch:
         if self._before and self._step < step:
             self._compare()
         self._step = step
+        self._passes = passes
         carry = self._carries.get(id(optimizer))
         if carry is not None and carry.looks:
             self._judge(carry, step)
+        if carry is not None and carry.wanted:
+            self._look_for_erased(carry)
         if self._seen.get(id(optimizer)) != len(parameters):
             self._meet(optimizer, parameters, step)
+        if not scheduled(step):
+            return
+        self._hold(optimizer, parameters)
         stands_at_minimum = isinstance(optimizer, torch.optim.LBFGS)  # rightly: it stops by itself
-        if scheduled(step) and not stands_at_minimum and (rate := _rate(optimizer.param_groups[0], 1.0)) > LEAST_RATE:
+        if parameters and not stands_at_minimum and (rate := _rate(optimizer.param_groups[0], 1.0)) > LEAST_RATE:
             self._remember(parameters, rate, proportional=isinstance(optimizer, torch.optim.SGD))
-        self._passes = passes
+        if self._looked != step:
+            self._looked = step
+            self._standstill.look(step, _own(self._model), set().union(*self._held.values()))
 
     def _judge(self, carry: _Carry, step: int) -> None:
         """The gradient is stale when it was there before every backward pass since the last step: nothing cleared it in between.
@@ -110,11 +148,25 @@ class WeightWatch:
         else:
             self._deferred.add(torch.stack(tensors).all(), lambda numbers: carry.receive(step, old_gradient=numbers[0] > 0))
 
-    def step_end(self, optimizer: torch.optim.Optimizer) -> None:
+    def _look_for_erased(self, carry: _Carry) -> None:
+        """Whether a gradient came and is gone before the step: set back to zero too early, or multiplied by zero."""
+        came, carry.came = carry.came, False
+        if not isinstance(came, Tensor):
+            return
+        gradient = carry.parameter.grad
+        left = torch.zeros_like(came) if gradient is None else (_values(gradient) != 0).any()
+
+        def receive(numbers: Numbers) -> None:
+            carry.erased = carry.erased + 1 if numbers[0] and not numbers[1] else 0
+
+        self._deferred.add(torch.stack([came, left]), receive)
+
+    def step_end(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """After the optimiser changed the weights; whether they moved is looked at before the next step, in case something puts them back."""
         carry = self._carries.get(id(optimizer))
         if carry is not None:
             carry.armed, carry.looks = True, []
+            carry.wanted, carry.came = scheduled(step + 1), False
 
     def write(self, step: int) -> None:
         """Emit the running counts (the deferred results have been read)."""
@@ -128,10 +180,18 @@ class WeightWatch:
                     "began": carry.began,
                 }
                 self._emit(Observation(step, "gradient_carry", carry.name, {**numbers}))
-        if self._checked or self._ungraded:
-            streaks = {"checked": self._checked, "still": self._still, "ungraded": self._ungraded}
-            names: dict[str, float | int | str | bool | None] = {"still_layers": self._still_layers, "passes": self._passes}
+        erased = max((carry.erased for carry in self._carries.values()), default=0)
+        if self._checked or self._ungraded or self._rounded or erased:
+            streaks = {"checked": self._checked, "still": self._still, "ungraded": self._ungraded, "rounded": self._rounded}
+            names: dict[str, float | int | str | bool | None] = {
+                "still_layers": self._still_layers,
+                "ungraded_layers": self._ungraded_layers,
+                "erased": erased,
+                "passes": self._passes,
+            }
             self._emit(Observation(step, "updates", "", {**streaks, **self._last, **names}))
+        if (idle := self._standstill.numbers(self.head)) is not None:
+            self._emit(Observation(step, "idle", "", idle))
 
     def close(self) -> None:
         """Take every hook off again."""
@@ -144,16 +204,20 @@ class WeightWatch:
         ids = {id(p) for p in own.values()}
         place = list(self._seen).index(id(optimizer)) if id(optimizer) in self._seen else len(self._seen)
         self._seen[id(optimizer)] = len(parameters)
-        self._held |= {id(p) for p in parameters}
+        self._hold(optimizer, parameters)
         if id(optimizer) not in self._carries:
             self._follow(optimizer, parameters)
-        if place >= MOST_OPTIMIZERS:
+        if place >= MOST_OPTIMIZERS or not parameters:
             return
+        held = set().union(*self._held.values())
         trainable = {name: p for name, p in own.items() if p.requires_grad}
-        missing = {name: p for name, p in trainable.items() if id(p) not in self._held}
+        in_use = (
+            {name: p for name, p in trainable.items() if p.grad is not None or id(p) in held} if _any_gradient(trainable) else trainable
+        )
+        missing = {name: p for name, p in in_use.items() if id(p) not in held}
         size = sum(p.numel() for p in trainable.values()) or 1
         group, foreign = optimizer.param_groups[0], sum(p.numel() for p in parameters if id(p) not in ids)
-        layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in missing))
+        layers = list(dict.fromkeys(map(_layer, missing)))
         self._emit(
             Observation(
                 step,
@@ -166,16 +230,25 @@ class WeightWatch:
                     "decoupled": bool(group.get("decoupled_weight_decay", False)) or type(optimizer).__name__ == "AdamW",
                     "held": 1 - sum(p.numel() for p in missing.values()) / size,
                     "foreign": foreign / max(1, sum(p.numel() for p in parameters)),
-                    "head_held": not layers or _head(own) not in missing,
+                    "head_held": (self.head or _layer(_head(own))) not in layers,
                     "missing": ", ".join(layers[:4]) + (" ..." if len(layers) > 4 else ""),
                     "missing_fresh": fresh_share(missing) if missing else None,
                 },
             )
         )
 
+    def _hold(self, optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> None:
+        """Note what an optimiser holds now; what one that is gone held stays noted."""
+        owner = self._owners.get(id(optimizer))
+        if owner is None or owner() is not optimizer:
+            self._held.setdefault(0, set()).update(self._held.get(id(optimizer), ()))
+            self._owners[id(optimizer)] = weakref.ref(optimizer)
+        self._held[id(optimizer)] = {id(p) for p in parameters}
+
     def _follow(self, optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> None:
         names = {id(p): name for name, p in self._model.named_parameters()}
-        known = [p for p in parameters if id(p) in names and p.requires_grad and p.grad is not None]
+        ours = [p for p in parameters if id(p) in names and p.requires_grad and p.numel()]
+        known = [p for p in ours if p.grad is not None] or ours
         if not known:
             return
         parameter = min(reversed(known), key=lambda p: p.numel())
@@ -184,7 +257,9 @@ class WeightWatch:
                 self._carries.pop(other).handle.remove()
         carry = self._carries[id(optimizer)] = _Carry(names[id(parameter)], parameter)
 
-        def before_accumulation(_: Tensor) -> None:
+        def before_accumulation(gradient: Tensor) -> None:
+            if carry.wanted:
+                carry.came = carry.came | (_values(gradient) != 0).any()
             if carry.armed and len(carry.looks) < MOST_LOOKS:
                 carry.looks.append(False if parameter.grad is None else (_values(parameter.grad) != 0).any())
 
@@ -195,41 +270,65 @@ class WeightWatch:
     def _remember(self, parameters: Iterable[Tensor], lr: float, *, proportional: bool) -> None:
         """Keep a sample of each weight, and whether its gradient asks for a step that its precision can hold."""
         held = {id(p) for p in parameters}
-        ours = [(name, p) for name, p in self._model.named_parameters() if p.requires_grad]
+        ours = [(name, p) for name, p in _own(self._model).items() if p.requires_grad]
         size = sum(p.numel() for _, p in ours) or 1
-        without = sum(p.numel() for _, p in ours if p.grad is None) / size
+        ungraded = [(name, p) for name, p in ours if p.grad is None]
+        without = sum(p.numel() for _, p in ungraded) / size
         self._last["no_gradient"] = without
         self._ungraded = self._ungraded + 1 if without > 0.5 else 0
+        if self._ungraded == LONG_STREAK:
+            self._last["ungraded_fresh"] = fresh_share(dict(ungraded))
+        self._ungraded_layers = ", ".join(list(dict.fromkeys(_layer(name) for name, _ in ungraded))[:4])
         looked_at = [(name, p) for name, p in ours if id(p) in held and p.grad is not None and not p.grad.is_sparse and p.numel()]
         with torch.no_grad():
             for name, p in looked_at[:: -(-len(looked_at) // MOST_PARAMETERS) or 1]:
                 gradient = p.grad
                 assert gradient is not None
-                some = p.detach().reshape(-1)[:SAMPLE].clone()
-                pull = gradient.reshape(-1)[:SAMPLE].abs().amax()
+                some, pulls = p.detach().reshape(-1)[:SAMPLE].clone(), gradient.reshape(-1)[:SAMPLE].abs()
+                pull, largest = pulls.amax(), some.abs().amax()
                 expected = lr * pull if proportional else lr * (pull > 0)
-                self._before.append((name, p, some, expected > LEAST_STEP * some.abs().amax()))
+                coarse = p.dtype in COARSE or largest > LARGE
+                self._before.append(_Before(name, p, some, pulls > 0, expected > LEAST_STEP * largest, coarse))
 
     def _compare(self) -> None:
+        """Queue, of each parameter: whether it moved, whether it should have, and which part of it was pulled in vain for want of precision."""
         before, self._before = self._before, []
         with torch.no_grad():
-            moved = torch.stack([(p.detach().reshape(-1)[:SAMPLE] != some).any() for _, p, some, _ in before])
-            pulled = torch.stack([gradient for _, _, _, gradient in before])
-        names, sizes = [name for name, *_ in before], [p.numel() for _, p, *_ in before]
+            changed = [one.parameter.detach().reshape(-1)[:SAMPLE] != one.values for one in before]
+            moved = torch.stack([change.any() for change in changed])
+            asked = torch.stack([one.asked for one in before])
+            stuck = [(one.coarse & one.pulled & ~change).sum() for one, change in zip(before, changed, strict=True)]
+            pulled = [one.pulled.sum() for one in before]
+        names, sizes = [one.name for one in before], [one.parameter.numel() for one in before]
 
         def receive(numbers: Numbers) -> None:
-            half = len(sizes)
-            pulls = [size if numbers[half + at] else 0 for at, size in enumerate(sizes)]
+            moves, asks, stuck, pulled = (numbers[at : at + len(sizes)] for at in range(0, len(numbers), len(sizes)))
+            alive = sum(size for size, pull in zip(sizes, pulled, strict=True) if pull)
+            in_vain = sum(size * held / pull for size, held, pull in zip(sizes, stuck, pulled, strict=True) if pull)
+            share = in_vain / alive if alive else 0.0
+            self._rounded = self._rounded + 1 if share > ROUNDED else 0
+            self._last["rounded_share"] = share
+            pulls = [size if ask else 0 for size, ask in zip(sizes, asks, strict=True)]
             if not sum(pulls):
                 return  # no gradient anywhere: another rule's business
-            still = [pull if not numbers[at] else 0 for at, pull in enumerate(pulls)]
+            still = [0 if move else pull for move, pull in zip(moves, pulls, strict=True)]
             share = sum(still) / sum(pulls)
             self._checked += 1
             self._still = self._still + 1 if share > 0.5 else 0
             self._last["still_share"] = share
-            self._still_layers = ", ".join([name.rpartition(".")[0] or name for name, size in zip(names, still, strict=True) if size][:4])
+            self._still_layers = ", ".join([_layer(name) for name, size in zip(names, still, strict=True) if size][:4])
 
-        self._deferred.add(torch.cat([moved, pulled]), receive)
+        self._deferred.add(torch.cat([moved, asked, torch.stack(stuck), torch.stack(pulled)]), receive)
+
+    def have_moved(self) -> bool:
+        """Whether the weights are others than at the first pass; waits for the device."""
+        own = _own(self._model)
+        began = [(own[name], rows) for name, rows in self._filters_began.items() if name in own]
+        return any(bool((_rows(weight) != rows).any()) for weight, rows in began) if began else True
+
+    def fresh(self) -> float:
+        """Share of the trainable weights that look freshly drawn."""
+        return fresh_share({name: p for name, p in _own(self._model).items() if p.requires_grad})
 
     # ------------------------------------------------------------ weights that are not the model's
 
@@ -271,14 +370,14 @@ class WeightWatch:
         ]
         with torch.no_grad():
             for name, weight in weights[:: -(-len(weights) // MOST_PARAMETERS) or 1]:
-                rows = weight.detach()[:16].flatten(1)[:, :256].float()
+                rows = _rows(weight)
                 scale = rows.abs().amax()
                 apart = (rows[1:] - rows[:1]).abs().amax(1)
                 equal = (apart <= 1e-4 * scale).float().mean()
                 path = (rows - self._filters_began.setdefault(name, rows.clone())).abs().amax()
                 together = ((apart <= TOGETHER * path) & (path > 0)).float().mean()
                 sizes = {"filters": rows.shape[0], "inputs": weight.shape[1], "fan_in": weight[0].numel()}
-                writer = self._filter_writer(step, name.rpartition(".")[0] or name, sizes)
+                writer = self._filter_writer(step, _layer(name), sizes)
                 self._deferred.add(torch.stack([equal, rows.sum(), scale, rows.square().mean().sqrt(), together]), writer)
 
     def _filter_writer(self, step: int, layer: str, sizes: Mapping[str, int]) -> Callable[[Numbers], None]:
@@ -298,6 +397,20 @@ class WeightWatch:
         return receive
 
 
+def _own(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of a model by name, without those that have no size yet."""
+    return {name: p for name, p in model.named_parameters() if not isinstance(p, nn.parameter.UninitializedParameter)}
+
+
+def _rows(weight: Tensor) -> Tensor:
+    """Some of a layer's filters, a row each."""
+    return weight.detach()[:16].flatten(1)[:, :256].float()
+
+
+def _any_gradient(parameters: Mapping[str, Tensor]) -> bool:
+    return any(p.grad is not None for p in parameters.values())
+
+
 def _values(gradient: Tensor) -> Tensor:
     """The numbers in a gradient; of a sparse one those that are kept."""
     return gradient.detach()._values() if gradient.layout is torch.sparse_coo else gradient.detach()
@@ -307,6 +420,11 @@ def _rate(group: Mapping[str, Any], unknown: float) -> float:
     """The learning rate of a parameter group; some optimisers have none, or None until they find it themselves."""
     rate = group.get("lr")
     return unknown if rate is None else float(rate)
+
+
+def _layer(name: str) -> str:
+    """The layer that a parameter belongs to."""
+    return name.rpartition(".")[0] or name
 
 
 def _head(parameters: Mapping[str, Tensor]) -> str:

@@ -41,6 +41,7 @@ SLOW = Threshold(0.7, "of the first loss", "chosen: less than a third of the way
 AFTER_THE_FALL = 20  # steps
 GIVEN_UP = Threshold(0.01, "of its maximum", "diagnoses.md, row 21", share=True)
 GIVEN_UP_SHARE = Threshold(0.5, "of the steps", "chosen: ordinary schedules spend less than 40 % of the steps there", share=True)
+LEARNED_ALL = 0.05  # of the loss of guessing: nothing worth having is left to learn
 
 
 def lr_too_high(view: RunView) -> Finding | None:
@@ -148,6 +149,8 @@ def lr_too_low(view: RunView) -> Finding | None:
     usual = SLOW_RATIO if outcome.poor else LOW_RATIO
     if typical >= view.limit(usual) or outcome.now < view.limit(SLOW) * outcome.start or _without_gradient(view):
         return None
+    if view.guessing is not None and outcome.now < LEARNED_ALL * view.guessing:
+        return None  # a trained network that goes on carefully
     if typical == 0 and rate > ROUNDED_AWAY:  # weights that stand still at any rate are another rule's
         return None
     higher = rate_instead(view, typical / USUAL_RATIO)
