@@ -15,7 +15,7 @@ from typing import Any, Literal
 from convscope.diagnose.observations import BY_NAME
 from convscope.diagnose.ranking import SEVERITIES, ranked
 from convscope.diagnose.rule import Rule
-from convscope.diagnose.rules import batch_norm, events, generalising, images_and_labels, loss_head, pace, signal, start
+from convscope.diagnose.rules import batch_norm, events, generalising, images_and_labels, loss_head, pace, signal, start, weights
 from convscope.diagnose.view import RunView, number
 from convscope.errors import UnknownNameError
 from convscope.records import SCHEMA, Finding, LayerStats, NotChecked, Observation, StepRecord, Verdict, to_json
@@ -23,6 +23,7 @@ from convscope.runlog import RunLog
 
 RULES: tuple[Rule, ...] = (
     *events.RULES,
+    *weights.RULES,
     *loss_head.RULES,
     *start.RULES,
     *signal.RULES,
