@@ -18,7 +18,7 @@ from convscope.diagnose.rule import Rule
 from convscope.diagnose.rules import batch_norm, events, generalising, images_and_labels, loss_head, pace, signal, start, weights
 from convscope.diagnose.view import RunView, number
 from convscope.errors import UnknownNameError
-from convscope.records import SCHEMA, Finding, LayerStats, NotChecked, Observation, StepRecord, Verdict, to_json
+from convscope.records import LOSS_UNSEEN, SCHEMA, Finding, LayerStats, NotChecked, Observation, StepRecord, Verdict, to_json
 from convscope.runlog import RunLog
 
 RULES: tuple[Rule, ...] = (
@@ -176,7 +176,7 @@ def _lacking(rule: Rule, view: RunView) -> str:
 
 def _missing(need: str, view: RunView) -> str:
     if need == "loss":
-        return "" if view.losses or any(not math.isnan(s.loss.last) for s in view.steps) else "the training loss was not seen"
+        return "" if view.losses or any(not math.isnan(s.loss.last) for s in view.steps) else LOSS_UNSEEN
     if need == "layers":
         return "" if view.layers else "no layer was watched"
     if need == "learning rate":

@@ -5,7 +5,7 @@ Everything here turns into JSON (`to_json`) and back (`from_json`), with a schem
 beyond merging: two records of adjacent spans of steps merge into one, so that a log of any length is kept in bounded space.
 """
 
-from convscope.records.findings import Evidence, Finding, Fix, NotChecked, Observation, Severity, Verdict
+from convscope.records.findings import LOSS_UNSEEN, Evidence, Finding, Fix, NotChecked, Observation, Severity, Verdict
 from convscope.records.networks import Box, ModuleCall, Network, Node, ReceptiveField
 from convscope.records.plain import SCHEMA, dump, from_json, to_json
 from convscope.records.ratings import RatedItem, RatingsEvaluation, RatingTrace, SurprisingRating
@@ -24,6 +24,7 @@ from convscope.records.statistics import NEAR_ZERO, Histogram, LayerStats, Range
 from convscope.records.traces import MOST_TERMS_SHOWN, Term, Trace, TraceStep
 
 __all__ = [
+    "LOSS_UNSEEN",
     "MOST_TERMS_SHOWN",
     "NEAR_ZERO",
     "SCHEMA",

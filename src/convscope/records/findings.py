@@ -15,6 +15,10 @@ HEADLINES = {
 }
 
 
+LOSS_UNSEEN = "the training loss was not seen"  # why most rules cannot be applied
+ABOUT_THE_LOSS = frozenset({"softmax_before_cross_entropy", "softmax_wrong_dim", "loss_output_mismatch"})
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """One thing seen from outside that statistics do not carry.
@@ -86,6 +90,24 @@ class Verdict:
     findings: tuple[Finding, ...] = ()
     not_checked: tuple[NotChecked, ...] = ()
 
+    @property
+    def headline(self) -> str:
+        """How training goes, in one line; also what of the loss was not seen, as silence says less then.
+
+        Example:
+            >>> Verdict("healthy", 500).headline
+            'Nothing wrong was found (500 steps).'
+        """
+        steps = f"({self.steps:,} steps)"
+        if any(item.why == LOSS_UNSEEN for item in self.not_checked):
+            if self.findings:
+                rest = f"the training loss was not seen, so {len(self.not_checked)} rules were not checked"
+                return f"{HEADLINES[self.verdict]} {steps}; {rest}."
+            return f"It cannot be said how training goes {steps}: the training loss was not seen."
+        if ABOUT_THE_LOSS.issubset(item.name for item in self.not_checked) and self.verdict in ("healthy", "note"):
+            return f"{HEADLINES[self.verdict]} {steps}, but what the loss compares was not seen."
+        return f"{HEADLINES[self.verdict]} {steps}."
+
     def __str__(self) -> str:
         """As text for a terminal: a paragraph for each finding, a consequence indented below its cause, then what was not checked.
 
@@ -93,7 +115,7 @@ class Verdict:
             >>> print(Verdict("healthy", 500))
             Nothing wrong was found (500 steps).
         """
-        lines = [f"{HEADLINES[self.verdict]} ({self.steps:,} steps)."]
+        lines = [self.headline]
         for finding in self.findings:
             lines += ["", *_paragraph(finding)]
         if self.not_checked:

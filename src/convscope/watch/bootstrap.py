@@ -198,7 +198,7 @@ def _conclude(run: RunDir) -> Verdict:
         verdict = diagnose_log(log)
         for finding in verdict.findings:
             log.finding(finding)
-    _say(f"Watched {verdict.steps:,} steps: {verdict.verdict.replace('_', ' ')}.")
+    _say(f"Watched {verdict.steps:,} steps. {verdict.headline.replace(f' ({verdict.steps:,} steps)', '')}")
     for finding in verdict.findings:
         _say(f"{finding.severity}: {finding.message} {finding.fix.text}")
     try:

@@ -24,6 +24,13 @@ UNCHANGED = frozenset({"Alias", "ToCopy"})  # operations that hand on the same v
 MOST_NODES = 500  # of a loss; beyond it nothing is claimed
 
 
+class Penalty(NamedTuple):
+    """Weights that a loss holds besides the network's output: as the sum of their squares, or of their sizes."""
+
+    squared: bool
+    weights: tuple[Tensor, ...]
+
+
 class Output(NamedTuple):
     """A network's output as it is found again in a graph: the number of its node, and its shape."""
 
@@ -53,10 +60,39 @@ def loss_graph(root: Any, output: Output) -> dict[str, float | int | str | bool 
     return {
         "found": True,
         "classes": output.shape[1] if len(output.shape) == 2 else None,
-        "softmax_twice": operation(made_by) == "Softmax" and bool(applied),
+        "softmax_twice": any(_takes_softmax(node) for node in outer),
         "softmax_over_batch": any(_is_over_batch(node, output.shape) for node in (*applied, made_by) if operation(node) in SOFTMAX),
         "broadcast": _is_broadcast(nodes, made_by, output.shape),
     }
+
+
+def penalty(root: Any, output: Output) -> Penalty | None:
+    """The weights whose squares or sizes a loss sums up besides the network's output; None when there are none, or both kinds.
+
+    Args:
+        root: the node that made what backward was called on.
+        output: of the network.
+    """
+    squares: dict[int, Tensor] = {}
+    sizes: dict[int, Tensor] = {}
+    for node in _nodes(root, output.number):
+        leaves = [leaf for parent, _ in node.next_functions if (leaf := getattr(parent, "variable", None)) is not None]
+        if node._sequence_nr() == output.number or not leaves:
+            continue
+        if _is_square(node, leaves):
+            squares[id(leaves[0])] = leaves[0]
+        elif operation(node) == "Abs":
+            sizes[id(leaves[0])] = leaves[0]
+    if bool(squares) == bool(sizes):
+        return None
+    return Penalty(bool(squares), tuple((squares or sizes).values()))
+
+
+def _is_square(node: Any, leaves: Sequence[Tensor]) -> bool:
+    """Whether an operation squares a weight: `w ** 2`, or `w * w`."""
+    if operation(node) == "Pow":
+        return bool(node._saved_exponent == 2)
+    return operation(node) == "Mul" and len(leaves) == 2 and leaves[0] is leaves[1]
 
 
 def _nodes(root: Any, last: int) -> list[Any]:
@@ -73,6 +109,12 @@ def _nodes(root: Any, last: int) -> list[Any]:
                 seen.add(parent)
                 waiting.append(parent)
     return found
+
+
+def _takes_softmax(node: Any) -> bool:
+    """Whether a softmax takes the result of another one."""
+    source = _source(node)
+    return source is not None and operation(source) == "Softmax"
 
 
 def _source(node: Any) -> Any:

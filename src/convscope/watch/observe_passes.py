@@ -20,13 +20,13 @@ from torch.utils.hooks import RemovableHandle
 
 from convscope.diagnose.observations import scheduled
 from convscope.records import Observation
-from convscope.watch.backward import node_of_backward
+from convscope.watch.backward import node_of_backward, root_of_backward
 from convscope.watch.comparison_spy import ComparisonSpy, DifferenceSpy
 from convscope.watch.deferred import Codes, Deferred, Numbers
 from convscope.watch.graph_facts import BATCH_NORMS, DROPOUTS, NORMS, first_tensor, tensors_of
 from convscope.watch.identity import THEN_EVERY as SAMPLES_THEN_EVERY
 from convscope.watch.identity import Identity, hashes_of_inputs
-from convscope.watch.loss_graph import Output, loss_graph
+from convscope.watch.loss_graph import Output, loss_graph, penalty
 from convscope.watch.loss_spy import LossCall
 from convscope.watch.observe_amounts import LOSSES as LOSSES_OF_AMOUNTS
 from convscope.watch.observe_amounts import AmountTally, amounts
@@ -101,6 +101,7 @@ class PassWatch:
         self._comparisons = ComparisonSpy(self._compared)
         self._output: Tensor | None = None  # of the evaluation pass that has just ended
         self._differences = DifferenceSpy(self._subtracted)
+        self._penalised = False  # whether the loss held weights besides the output, at the last look
         self._of_classes: dict[str, bool] = {}  # losses of amounts, and whether their targets are classes, one column each
         self._minuend: Tensor | None = None  # the output of the newest pass, until a difference from it is computed
         self._amounts, self._all_amounts = AmountTally(), AmountTally()  # of training: since the last observation, and all
@@ -159,7 +160,7 @@ class PassWatch:
             return
 
         tensors = [tensor for tensor in tensors_of(output) if tensor.requires_grad]
-        made = Output.of(tensors[0]) if len(tensors) == 1 and current.step in GRAPH_STEPS else None
+        made = Output.of(tensors[0]) if len(tensors) == 1 and self._looks_at_graph(current.step) else None
 
         def reached(_: Tensor) -> None:  # keeps no output alive
             if made is not None and not current.backward:
@@ -172,10 +173,27 @@ class PassWatch:
             if tensor.is_leaf:  # such as an image that is optimised; other outputs take their hook with them
                 self._on_leaves.append(handle)
 
+    def _looks_at_graph(self, step: int) -> bool:
+        return step in GRAPH_STEPS or (self._penalised and scheduled(step))
+
     def _look_at_loss_graph(self, step: int, made: Output) -> None:
         root = node_of_backward()
-        if root is not None:
+        if root is None:
+            return
+        if step in GRAPH_STEPS:
             self._emit(Observation(step, "loss_graph", "", loss_graph(root, made)))
+        held, loss = penalty(root, made), root_of_backward()
+        self._penalised = held is not None
+        if held is not None and loss is not None:
+            sums = [
+                (weights.detach().float().square() if held.squared else weights.detach().float().abs()).sum() for weights in held.weights
+            ]
+            squared, count = held.squared, sum(weights.numel() for weights in held.weights)
+
+            def receive(numbers: Numbers) -> None:
+                self._emit(Observation(step, "penalty", "", {"squared": squared, "sum": numbers[0], "weights": count, "loss": numbers[1]}))
+
+            self._deferred.add(torch.stack([torch.stack(sums).sum(), loss.float().sum()]), receive)
 
     def loss_called(self, call: LossCall) -> None:
         """A loss was computed on the output of the current pass."""

@@ -28,6 +28,7 @@ ADDED_DECAY = 5e-4  # of SGD for image classifiers (Simonyan and Zisserman 2015)
 HEAVY_DROPOUT = Threshold(0.8, "of the activations", "diagnoses.md, row 24", share=True)
 DECAY_SHARE = Threshold(1.0, "times the gradient", "diagnoses.md, row 24: the decay pulls harder than the images")
 PENALTY_SHARE = Threshold(0.5, "times the rest of the loss", "chosen: a usual penalty is a hundredth of it")
+NEXT_TO_NOTHING = 1e-3  # of a loss
 FACTORS, SAME_FACTOR = 3, 1.05  # looks that agree on the penalty's factor
 STRONG_SQUARES, STRONG_SIZES = (
     2.5e-3,
@@ -192,13 +193,13 @@ def _penalised(view: RunView) -> Finding | None:
     """By a penalty on the weights that the loop adds to the loss, when it outweighs what the answers cost and has shrunk the weights."""
     looks, layers = view.seen("penalty"), len(view.weighted_layers)
     compared = {o.step: number(o, "loss") for o in view.seen("loss_input") if o.numbers.get("training") is True}
-    added = [(step, loss - compared[step], compared[step]) for step, loss in view.losses if step in compared]
-    factors = [extra / number(o, "sum") for o in looks for step, extra, _ in added if step == o.step and number(o, "sum") > 0]
+    added = [(number(o, "loss") - compared[o.step], compared[o.step], o) for o in looks if o.step in compared]
+    factors = [extra / number(o, "sum") for extra, _, o in added if number(o, "sum") > 0]
     if len(factors) < FACTORS or layers < 2 or not min(factors) > 0 or max(factors) > SAME_FACTOR * min(factors):
         return None
     factor, squared = statistics.median(factors), looks[0].numbers.get("squared") is True
-    extra, cost = (statistics.fmean(part[place] for part in added[-FACTORS:]) for place in (1, 2))
-    shrunk, learned = _shrinking(view), cost < LEARNED * view.outcome.guessing
+    extra, cost, most = max(added, key=lambda part: part[0] / max(part[1], NEXT_TO_NOTHING))
+    shrunk, learned = _shrinking(view), statistics.fmean(part[1] for part in added[-FACTORS:]) < LEARNED * view.outcome.guessing
     outweighs = factor > (STRONG_SQUARES if squared else STRONG_SIZES) and extra > view.limit(PENALTY_SHARE) * cost
     if not outweighs or shrunk > SHRUNK:
         return None
@@ -209,12 +210,13 @@ def _penalised(view: RunView) -> Finding | None:
         "penalty on the weights",
         0,
         f"The loss adds {short(factor)} times the sum of the weights' {'squares' if squared else 'sizes'} to what the answers cost: that is "
-        f"{short(extra)} of {short(extra + cost)}, and the weights have shrunk to {percent(shrunk)} of their size, so little is left to learn with.",
+        f"{short(extra)} of {short(extra + cost)} at step {most.step}, and the weights have shrunk to {percent(shrunk)} of their size, so little "
+        "is left to learn with.",
         Fix(f"Make the factor of this penalty {short(min(usual, factor / 100))} or smaller, or leave the penalty out."),
         (
             ev("factor of the penalty", factor),
-            ev("penalty now", extra),
-            ev("rest of the loss now", cost),
+            ev("penalty at its greatest", extra),
+            ev("rest of the loss then", cost),
             ev("size of the weights now", percent(shrunk)),
         ),
         "the loss less its comparison with the labels, over the sum of the weights that autograd's graph shows in it (TheDeepChecker)",

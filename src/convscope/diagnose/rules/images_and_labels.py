@@ -5,13 +5,23 @@ Receives a RunView, returns one Finding or None per rule.
 
 from __future__ import annotations
 
+import itertools
 import math
+import statistics
 from collections.abc import Sequence
 
 from convscope.diagnose.observations import BY_NAME
 from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
 from convscope.diagnose.rules.layers import carries_signal
-from convscope.diagnose.rules.targets import USUAL_RATIOS, all_the_same, amounts_explained, changed_midway, unrelated_amounts
+from convscope.diagnose.rules.targets import (
+    ENOUGH_TRAINED,
+    USUAL_RATIOS,
+    all_the_same,
+    amounts_explained,
+    changed_midway,
+    different_samples,
+    unrelated_amounts,
+)
 from convscope.diagnose.view import ENOUGH_BITS, RunView, Threshold, number
 from convscope.records import Finding, Fix, Observation, Severity
 
@@ -27,6 +37,10 @@ ALL_TRAINED_ON = 0.98  # an evaluation on nothing but training samples measures 
 LEAST_LEAKED = 20  # samples: fewer may be natural duplicates
 A_PART = Threshold(0.7, "of the training samples", "chosen: an evaluation of all of them but the last incomplete batch lies above")
 A_FEW = 0.002  # of the training samples lie twice in one batch: copies that each epoch shuffles, and no chance
+ALWAYS = 0.98  # of the batches
+STEPS_OF_ONE_BATCH, TWICE = 50, 2  # steps; evaluated samples over those trained on
+MUCH_WORSE, WELL = 3, 0.9  # times the training loss; of the targets' variance
+BATCHES_APART = 20  # before and after a change of what the batches hold
 ONE_EPOCH = 1.5  # times each training sample was seen, on average
 TWICE_IN_BATCH = Threshold(0.5, "of the images", "chosen: sampling with replacement stays below", share=True)
 SECOND_CHOICE = Threshold(
@@ -40,6 +54,8 @@ SECOND_CHOICE_IF_NEW_SAMPLES_ARE_EASIER = Threshold(
     3, "times the share of pure chance", "chosen: two signs together need less of each; honest mistakes have 4.5 for ten classes"
 )
 AHEAD = 0.1  # of the samples: training over evaluation
+WORSE_THAN_GUESSING = 0.5  # of 1/C: no network that guesses answers so badly
+FEW_LOOKS, RISEN = 3, 1.1  # evaluations, and times the lowest loss, from which on overfitting is told
 FEW_STEPS = 100  # of windows that are looked at, at least
 EASIER = 0.15  # of the images; running ahead of the last training batches by chance is below 0.1
 NOISY = Threshold(0.1, "of the images", "chosen: a tenth of wrong labels costs accuracy that can be measured")
@@ -118,7 +134,7 @@ def _absorbed(view: RunView) -> bool:
 
 def data_order_or_leak(view: RunView) -> Finding | None:
     """Sorted labels, validation images that are trained on, or batches that repeat."""
-    return _sorted_labels(view) or _leak(view) or _repeats(view)
+    return _sorted_labels(view) or _leak(view) or _classes_stay_away(view) or _one_batch(view) or _repeats(view)
 
 
 def _sorted_labels(view: RunView) -> Finding | None:
@@ -143,6 +159,89 @@ def _sorted_labels(view: RunView) -> Finding | None:
             ev("batches looked at", int(number(labels, "batches"))),
         ),
         "entropy of a batch's labels over that of all labels below 0.6 (DeepCrime)",
+    )
+
+
+def _classes_stay_away(view: RunView) -> Finding | None:
+    """From some step on the batches hold far fewer kinds of labels than before, and new samples are answered worse."""
+    looks = view.seen("labels")
+    if len(looks) < 4 or not view.alone or not view.generalisation_gap > AHEAD:
+        return None
+    windows = [
+        (before, now, _between(before, now))
+        for before, now in itertools.pairwise(looks)
+        if number(now, "batches") > number(before, "batches")
+    ]
+    for at in range(1, len(windows)):
+        before, since = windows[:at], windows[at:]
+        usual, batches = (
+            statistics.fmean(mixture for _, _, mixture in before),
+            number(looks[-1], "batches") - number(since[0][0], "batches"),
+        )
+        known = number(since[0][0], "batches")
+        if min(known, batches) < BATCHES_APART or max(mixture for _, _, mixture in since) >= usual * view.limit(MIXED) / 2:
+            continue
+        step, left = since[0][0].step, statistics.fmean(mixture for _, _, mixture in since)
+        return Finding(
+            "data_order_or_leak",
+            "problem",
+            "training images",
+            step,
+            f"From about step {step} on a batch holds far fewer kinds of labels than before, so the network learns some classes and forgets the others.",
+            Fix(
+                "Look at what chooses the training images from then on (a sampler, its weights, a filter): every batch should hold all classes."
+            ),
+            (
+                ev("mixture of labels in a batch before (entropy)", usual, "nats"),
+                ev("mixture of labels in a batch since (entropy)", left, "nats"),
+                ev("batches since", int(batches)),
+            ),
+            "entropy of a batch's labels, by the steps between two looks (DeepCrime)",
+        )
+    return None
+
+
+def _between(before: Observation, now: Observation) -> float:
+    """Mean entropy of the labels of the batches between two looks at the running mean."""
+    count, earlier = number(now, "batches"), number(before, "batches")
+    return max(0.0, (count * number(now, "batch_entropy") - earlier * number(before, "batch_entropy")) / (count - earlier))
+
+
+def _one_batch(view: RunView) -> Finding | None:
+    """Every step trains on the same few samples, although there are more, and new ones are answered much worse."""
+    identity, looks = view.last("identity"), [o for o in view.seen("validation") if number(o, "in_training", 0) < LEAKED.value]
+    if identity is None or not looks or not view.alone or number(identity, "repeated_batches", 0) < ALWAYS or few_samples_possible(view):
+        return None
+    few, others = different_samples(view), max(number(o, "samples", 0) for o in looks)
+    worse = view.generalisation_gap > AHEAD or _much_worse(looks)
+    if view.step_count < STEPS_OF_ONE_BATCH or others < TWICE * few or not worse:
+        return None
+    return Finding(
+        "data_order_or_leak",
+        "problem" if view.generalisation_gap > 2 * AHEAD else "warning",
+        "training images",
+        0,
+        f"Every step trains on the same {few:.0f} images, while {others:.0f} others are evaluated and answered much worse.",
+        Fix(
+            "Take the next batch in each step (`for images, labels in loader:`); `next(iter(loader))` begins anew each time, and so does a random "
+            "generator that is seeded in the loop."
+        ),
+        (
+            ev("batches equal to the one before", percent(number(identity, "repeated_batches"))),
+            ev("different training images", int(few)),
+            ev("evaluated images", int(others)),
+        ),
+        "exact: equal hashes of sampled numbers",
+    )
+
+
+def _much_worse(looks: Sequence[Observation]) -> bool:
+    """Whether new amounts are answered several times as badly as those trained on, and not well."""
+    known = [o for o in looks if number(o, "loss") > 0 and number(o, "training_loss", -1) >= 0]
+    return (
+        bool(known)
+        and number(known[-1], "loss") > MUCH_WORSE * number(known[-1], "training_loss")
+        and number(known[-1], "explained", 0) < WELL
     )
 
 
@@ -309,24 +408,32 @@ def _at_chance(o: Observation) -> bool:
 
 def _by_heart(view: RunView) -> Finding | None:
     fit, validations = view.last("fit"), [o for o in view.seen("validation") if math.isfinite(number(o, "accuracy"))]
-    if fit is None or not validations or view.classes is None:
+    classes = view.classes or (2 if fit is not None and number(fit, "classes") == 2 else None)
+    if fit is None or not validations or classes is None or _too_few(view, validations):
         return None
-    samples, label_share = number(validations[-1], "samples"), number(validations[-1], "largest_label", 1 / view.classes)
-    chance = max(1 / view.classes, label_share)
+    samples, label_share = number(validations[-1], "samples"), number(validations[-1], "largest_label", 1 / classes)
+    chance = max(1 / classes, label_share)
     accuracy, trained = number(validations[-1], "accuracy"), view.training_accuracy
-    spread = 3 * math.sqrt(chance * (1 - chance) / max(samples, 1))
+    spread = 3 * math.sqrt(chance * (1 - chance) / max(samples, 1)) if classes > 2 else 0.0  # a weak yes-or-no answer is none at random
     labels = view.last("labels")
     constant = number(labels, "largest_share", 0) if labels is not None else 0.0  # what one answer to every training image gets right
-    if not (accuracy < chance + max(spread, 0.02) and trained > max(2 * chance, chance + 0.1, constant + 0.1) and trained > accuracy + 0.1):
+    far_ahead = max(min(2 * chance, (1 + chance) / 2), chance + 0.1, constant + 0.1)
+    if not (accuracy < chance + max(spread, 0.02) and trained > far_ahead and trained > accuracy + 0.1):
         return None
+    swapped = accuracy < WORSE_THAN_GUESSING / classes
     return Finding(
         "labels_look_random",
         "problem",
         "training labels",
         _by_heart_since(view, validations),
-        f"The network learns the training images by heart ({percent(trained)} right) but is no better than guessing on new ones "
+        f"The network learns the training images ({percent(trained)} right) but answers new ones far worse than by guessing ({percent(accuracy)}): the "
+        "classes seem to have other numbers there."
+        if swapped
+        else f"The network learns the training images by heart ({percent(trained)} right) but is no better than guessing on new ones "
         f"({percent(accuracy)}): the labels do not belong to the images.",
-        Fix("Check that images and labels are read in the same order and shuffled together; look at a few pairs."),
+        Fix("Compare how training and validation number their classes (the order of folders or names, 0 and 1 exchanged).")
+        if swapped
+        else Fix("Check that images and labels are read in the same order and shuffled together; look at a few pairs."),
         (
             ev("right on training images", percent(trained)),
             ev("right on validation images", percent(accuracy)),
@@ -334,6 +441,12 @@ def _by_heart(view: RunView) -> Finding | None:
         ),
         "Zhang et al. 2017: networks fit random labels",
     )
+
+
+def _too_few(view: RunView, validations: Sequence[Observation]) -> bool:
+    """Whether there are so few training samples that they teach nothing about new ones, and the loss on these rises: that is overfitting."""
+    losses = [number(o, "loss") for o in validations]
+    return different_samples(view) < ENOUGH_TRAINED and len(losses) > FEW_LOOKS and losses[-1] > RISEN * min(losses)
 
 
 def _by_heart_since(view: RunView, validations: Sequence[Observation]) -> int:

@@ -24,7 +24,7 @@ LEAP = Threshold(2, "times the loss before", "chosen: batches of one data set va
 SPREADS = 4.0  # standard deviations of the losses before: a leap is no chance
 BEFORE, AFTER = 30, 20  # steps around the leap that are compared
 STEADY = 3.0  # times: steps before the leap that were no larger did not cause it
-LOST = 0.5  # of what validation was better than guessing
+LOST = 0.75  # of what validation was better than guessing, at most, is left
 FAR = Threshold(4, "standard deviations", "diagnoses.md, row 12: the same bound as for images")
 WIDE = Threshold(30, "", "chosen: an untrained network answers about 0 to 1", excess=True)
 MISSED = 0.5  # of the targets' variance that is still not explained
@@ -48,8 +48,7 @@ def unrelated_amounts(view: RunView) -> Finding | None:
     """Answers to new samples are never better than the targets' mean, although the network learns its training samples or is well able to move."""
     looks = [o for o in view.seen("validation") if math.isfinite(number(o, "explained")) and number(o, "in_training", 0) < 0.5]
     looks = [o for o in looks if number(o, "samples", 0) >= ENOUGH_NEW]
-    identity, trained = view.last("identity"), explained_in_training(view)
-    different = number(identity, "train_images", 0) / max(1.0, number(identity, "epochs", 1)) if identity is not None else 0.0
+    trained, different = explained_in_training(view), different_samples(view)
     best = max((number(o, "explained") for o in looks), default=math.nan)
     if len(looks) < LOOKS or not view.outcome.fair or not best < view.limit(AS_THE_MEAN) or different < ENOUGH_TRAINED:
         return None
@@ -75,6 +74,12 @@ def unrelated_amounts(view: RunView) -> Finding | None:
         ),
         "1 - squared error / variance of the targets; Zhang et al. 2017: networks fit random labels",
     )
+
+
+def different_samples(view: RunView) -> float:
+    """How many different training samples were seen; infinite when they were not told apart."""
+    identity = view.last("identity")
+    return number(identity, "train_images", 0) / max(1.0, number(identity, "epochs", 1)) if identity is not None else math.inf
 
 
 def amounts_explained(view: RunView) -> bool:
@@ -146,14 +151,14 @@ def _steps_were_usual(view: RunView, step: int) -> bool:
 
 
 def _fall_in_validation(view: RunView, step: int) -> tuple[str, str] | None:
-    """How new samples were answered at best before a step and are answered since, when half of it is lost for good."""
+    """How new samples were answered at best before a step and are answered since, when a good part of it is lost for good."""
     looks = [o for o in view.seen("validation") if number(o, "in_training", 0) < 0.5]
     for name, chance in (("accuracy", max((number(o, "largest_label", 0) for o in looks), default=0.0)), ("explained", 0.0)):
         before = [number(o, name) for o in looks if o.step < step and math.isfinite(number(o, name))]
         after = [number(o, name) for o in looks if o.step >= step and math.isfinite(number(o, name))][
             1:
         ]  # the first may be of the very step
-        if before and len(after) >= 2 and max(before) > chance and max(after) - chance < LOST * (max(before) - chance):
+        if before and len(after) >= 2 and max(before) > chance and max(after[-2:]) - chance < LOST * (max(before) - chance):
             what = "right" if name == "accuracy" else "explained"
             return f"{percent(max(before))} {what}", f"{percent(max(0.0, after[-1]))} {what}"
     return None

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convscope.diagnose import NAMES
-from convscope.records import Evidence, Finding, NotChecked
+from convscope.records import LOSS_UNSEEN, Evidence, Finding, NotChecked
 from convscope.show.page import ratings
 from convscope.show.page.contents import Contents, causes
 from convscope.show.page.html import Child, Markup, join, number, tag
@@ -118,6 +118,8 @@ def _not_checked(items: Sequence[NotChecked]) -> Markup:
 
 def _overview(run: Contents, word: str) -> str:
     over = f" in {plural(run.step_count, 'step')}" if run.step_count else ""
+    if any(item.why == LOSS_UNSEEN for item in run.not_checked) and not run.findings:
+        return f"It cannot be said how training goes{over}: the training loss was not seen."
     if word == "too_early":
         return f"There is too little to judge{over}."
     if not run.findings:
