@@ -23,6 +23,7 @@ PLANTED = {
     "log_of_zero": {"non_finite"},
     "optimiser_of_an_older_network": {"params_not_in_optimizer"},
     "sigmoid_twice": {"loss_output_mismatch"},
+    "targets_of_the_next_row": {"labels_look_random"},
 }
 HEALTHY = sorted(path.stem for path in SCRIPTS.glob("healthy_*.py"))
 

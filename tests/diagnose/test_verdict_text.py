@@ -37,5 +37,20 @@ def test_a_verdict_is_printed_cause_before_consequence() -> None:
     )
 
 
+def test_what_was_not_seen_of_the_loss_is_said_in_the_first_line() -> None:
+    unseen = (NotChecked("lr_too_high", "the training loss was not seen"), NotChecked("one_class", "no labels"))
+    assert (
+        Verdict("too_early", 400, (), unseen).headline == "It cannot be said how training goes (400 steps): the training loss was not seen."
+    )
+    note = Finding("dead_units", "note", "1", 3, "A layer is dead.", Fix("Train again."))
+    assert Verdict("note", 400, (note,), unseen).headline == (
+        "Nothing is wrong, but something is worth knowing (400 steps); the training loss was not seen, so 2 rules were not checked."
+    )
+    names = ("softmax_before_cross_entropy", "softmax_wrong_dim", "loss_output_mismatch")
+    by_hand = tuple(NotChecked(name, "the loss was computed by hand") for name in names)
+    assert Verdict("healthy", 400, (), by_hand).headline == "Nothing wrong was found (400 steps), but what the loss compares was not seen."
+    assert Verdict("healthy", 400, (), by_hand[:2]).headline == "Nothing wrong was found (400 steps)."
+
+
 def test_a_verdict_without_findings_is_one_line() -> None:
     assert str(Verdict("healthy", 500)) == "Nothing wrong was found (500 steps)."

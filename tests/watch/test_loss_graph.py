@@ -37,6 +37,8 @@ def smoothed(answers: Tensor) -> Tensor:
         (nn.Sequential(nn.Linear(4, 3), nn.LogSoftmax(1)), smoothed, set()),  # harmless
         (nn.Sequential(nn.Linear(4, 3), nn.Softmax(1)), lambda p: -torch.log(p[torch.arange(8), LABELS]).mean(), set()),
         (nn.Sequential(nn.Linear(4, 3), nn.Softmax(0)), lambda p: -torch.log(p[torch.arange(8), LABELS]).mean(), {"softmax_over_batch"}),
+        (nn.Linear(4, 3), lambda s: F.nll_loss(F.log_softmax(s.softmax(1), 1), LABELS), {"softmax_twice"}),  # both outside the network
+        (nn.Linear(4, 3), lambda s: -(0.5 * s.softmax(1) * s.log_softmax(1)).sum(1).mean(), set()),  # entropy: one beside the other
         (nn.Linear(4, 3), lambda s: -s.log_softmax(0)[torch.arange(8), LABELS].mean(), {"softmax_over_batch"}),
         (nn.Linear(4, 8), lambda s: -s.log_softmax(0).diagonal().mean() - s.log_softmax(1).diagonal().mean(), set()),  # pairs, both ways
         (nn.Linear(4, 1), lambda a: ((a - AMOUNTS) ** 2).mean().sqrt(), {"broadcast"}),

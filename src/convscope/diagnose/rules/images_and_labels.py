@@ -134,7 +134,7 @@ def _absorbed(view: RunView) -> bool:
 
 def data_order_or_leak(view: RunView) -> Finding | None:
     """Sorted labels, validation images that are trained on, or batches that repeat."""
-    return _sorted_labels(view) or _leak(view) or _classes_stay_away(view) or _one_batch(view) or _repeats(view)
+    return _classes_stay_away(view) or _sorted_labels(view) or _leak(view) or _one_batch(view) or _repeats(view)
 
 
 def _sorted_labels(view: RunView) -> Finding | None:
