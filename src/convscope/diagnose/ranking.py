@@ -18,6 +18,8 @@ QUIET_STEPS = 40
 OFTEN = 3  # crashes of one layer
 CRASHES = "most crashes of one layer"  # name of the evidence
 LEAP = "loss in the steps before"  # name of the evidence
+BY_HEART = " by heart"  # steps too large would not have learned the training samples while every evaluation was no better than guessing
+HEART = "learned by heart"  # name of the evidence
 # Upstream first: what a run needs before the next thing can work.
 ORDER = (
     "input_not_normalised",
@@ -43,6 +45,7 @@ ORDER = (
     "exploding_gradients from the start",
     "exploding_gradients out of a calm",
     "activation_collapse_cycles again and again",
+    "labels_look_random by heart",
     "lr_too_high",
     "lr_too_low",
     "batchnorm_unreliable",
@@ -73,7 +76,17 @@ _BROKEN = frozenset(
 )
 _FROM_START = frozenset(name for name in ORDER if name.endswith(AT_START))
 _STRUCTURAL = (
-    _BROKEN | _FROM_START | {"bad_initial_scale", "lr_too_high", "lr_too_low", "batchnorm_unreliable", "over_regularised", "label_noise"}
+    _BROKEN
+    | _FROM_START
+    | {
+        "bad_initial_scale",
+        "lr_too_high",
+        "lr_too_low",
+        "batchnorm_unreliable",
+        "over_regularised",
+        "label_noise",
+        "labels_look_random by heart",
+    }
 )
 
 # What may follow from what. Only findings that are present count.
@@ -82,7 +95,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "symmetric_init": _STRUCTURAL,
     "missing_nonlinearity": _STRUCTURAL,
     "softmax_before_cross_entropy": _STRUCTURAL,
-    "softmax_wrong_dim": _STRUCTURAL | {"softmax_before_cross_entropy"},
+    "softmax_wrong_dim": _STRUCTURAL | {"softmax_before_cross_entropy", "loss_output_mismatch"},
     "loss_output_mismatch": _STRUCTURAL,
     "params_not_in_optimizer": _STRUCTURAL | {"update_no_op"},
     "update_no_op": _STRUCTURAL,
@@ -93,7 +106,7 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "labels_look_random from one step on": _STRUCTURAL | {"overfitting"},
     "lr_schedule_collapsed": _STRUCTURAL,
     "over_regularised": _BROKEN | {"lr_too_low", "lr_too_high"},
-    "batchnorm_unreliable from the start": _BROKEN | {"lr_too_high", "overfitting"},
+    "batchnorm_unreliable from the start": _BROKEN | {"lr_too_high", "overfitting", "labels_look_random by heart"},
     "dead_units from the start": _BROKEN | {"vanishing_signal from the start", "bad_initial_scale", "lr_too_high", "lr_too_low"},
     "saturated_units from the start": _BROKEN | {"vanishing_signal from the start", "bad_initial_scale", "lr_too_high", "lr_too_low"},
     "bad_initial_scale": _BROKEN | _FROM_START | {"lr_too_high", "lr_too_low"},
@@ -101,9 +114,12 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "exploding_gradients from the start": _BROKEN | {"lr_too_high"},
     "exploding_gradients out of a calm": _BROKEN | {"lr_too_high"},
     "activation_collapse_cycles again and again": _BROKEN | {"lr_too_high"},
+    "labels_look_random by heart": frozenset(
+        {"lr_too_high", "lr_too_low", "one_class", "overfitting", "label_noise", "activation_collapse_cycles"}
+    ),
     "lr_too_high": _BROKEN,
     "lr_too_low": frozenset({"vanishing_signal", "one_class", "labels_look_random"}),
-    "batchnorm_unreliable": frozenset({"one_class", "labels_look_random", "overfitting"}),
+    "batchnorm_unreliable": frozenset({"one_class", "labels_look_random", "labels_look_random by heart", "overfitting"}),
     "saturated_units": frozenset({"vanishing_signal", "one_class"}),
     "vanishing_signal": frozenset({"one_class"}),
     "exploding_gradients": frozenset({"activation_collapse_cycles", "dead_units", "vanishing_signal", "non_finite", "one_class"}),
@@ -149,6 +165,8 @@ def _key(finding: Finding, first_of_others: int) -> str:
         return at_start
     if any(item.name == LEAP for item in finding.evidence):
         return finding.name + FROM_ONE_STEP
+    if finding.name == "labels_look_random" and any(item.name == HEART for item in finding.evidence):
+        return finding.name + BY_HEART
     crashes = next((item.value for item in finding.evidence if item.name == CRASHES), 0)
     return finding.name + AGAIN if isinstance(crashes, int) and crashes >= OFTEN else finding.name
 

@@ -27,6 +27,10 @@ LINEAR = (
     "NativeLayerNorm", "NativeGroupNorm", "Upsample", "ConstantPad", "ReflectionPad", "ReplicationPad", "ToCopy", "Clone", "Alias", "Copy",
     "AsStrided", "NativeDropout", "FusedDropout", "MkldnnAvgPool", "Contiguous", "Narrow", "Unfold", "Movedim", "PixelShuffle", "BatchNorm",
 )  # fmt: skip
+SOFTMAX = ("Softmax", "LogSoftmax")
+HANDED_ON = frozenset(
+    {"View", "UnsafeView", "Reshape", "Squeeze", "Unsqueeze", "Alias", "ToCopy", "Flatten"}
+)  # the same values in the same order
 MOST_NODES = 20_000  # of the graph; beyond it nothing is claimed
 
 
@@ -65,14 +69,57 @@ def network_numbers(model: nn.Module, output: Tensor | None) -> dict[str, Value]
         "linear_pairs": pairs.linear,
         "active_pairs": pairs.active,
         "linear_pair": pairs.first,
+        "softmax_over_batch": _softmax_over_batch(output) if output is not None and not _time_comes_first(model) else None,
     }
 
 
-def strays(model: nn.Module, output: Tensor) -> tuple[nn.Parameter, ...]:
-    """Parameters that the output depends on although they are not the model's: of layers kept in a plain list, or of another network before it."""
+def _time_comes_first(model: nn.Module) -> bool:
+    """Whether some layer takes (time, samples, features): then axis 0 need not be the samples."""
+    return any(getattr(module, "batch_first", True) is False for module in model.modules())
+
+
+def _softmax_over_batch(output: Tensor) -> str | None:
+    """Where a softmax runs along axis 0 over as many numbers as there are samples: in "the answer", "between" layers, or None."""
+    if output.ndim < 2 or output.shape[0] < 2:
+        return None
+    last, found = output.grad_fn, None
+    while last is not None and operation(last) in HANDED_ON and last.next_functions:
+        last = last.next_functions[0][0]
+    for node in _nodes(output.grad_fn):
+        if operation(node) in SOFTMAX and (shape := _shape_of_softmax(node)) is not None and shape[0] == output.shape[0] not in shape[1:]:
+            axis = (
+                node._saved_dim if node._saved_dim < len(shape) else node._saved_dim - (1 << 64) + len(shape)
+            )  # negative ones are kept unsigned
+            if axis == 0:
+                found = "the answer" if node is last else found or "between"
+    return found
+
+
+def _shape_of_softmax(node: Any) -> tuple[int, ...] | None:
+    """Of its result; None for a single axis, or where the result was overwritten."""
+    try:
+        shape = tuple(node._saved_result.shape)
+    except RuntimeError:
+        return None
+    return shape if len(shape) > 1 else None
+
+
+def strays(model: nn.Module, output: Tensor) -> tuple[Tensor, ...]:
+    """Weights that the output depends on although they are not the model's: of layers kept in a plain list, of another network before it, or tensors.
+
+    A tensor that wants a gradient counts when some module of the model keeps it as an attribute, alone or in a list or dict; other tensors may be
+    images that are optimised.
+    """
     own = {id(parameter) for parameter in model.parameters()}
-    leaves = (getattr(node, "variable", None) for node in _nodes(output.grad_fn))
-    return tuple(leaf for leaf in leaves if isinstance(leaf, nn.Parameter) and id(leaf) not in own)
+    leaves = [leaf for node in _nodes(output.grad_fn) if (leaf := getattr(node, "variable", None)) is not None and id(leaf) not in own]
+    kept = {id(tensor) for module in model.modules() for tensor in _attributes(module)} if leaves else set()
+    return tuple(leaf for leaf in leaves if isinstance(leaf, nn.Parameter) or id(leaf) in kept)
+
+
+def _attributes(module: nn.Module) -> Iterator[Tensor]:
+    for name, value in vars(module).items():
+        if name not in ("_parameters", "_buffers", "_modules"):
+            yield from (one for one in (value, *_parts(value)) if isinstance(one, Tensor))
 
 
 def _last_weighted(model: nn.Module) -> str:

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from convscope.watch.graph_facts import operation
+from convscope.watch.graph_facts import SOFTMAX, operation
 
-SOFTMAX = ("Softmax", "LogSoftmax")
 REDUCING = ("Mean", "Sum")
 ONE_BY_ONE = frozenset({
     "Pow", "Sub", "Rsub", "Abs", "Mul", "Div", "Add", "Neg", "Log", "Log1P", "Exp", "Sqrt", "Clamp", "Where", "Relu", "Softplus", "Sigmoid", "Tanh",

@@ -29,7 +29,13 @@ LOSSES = (
     "smooth_l1_loss",
     "huber_loss",
     "kl_div",
+    "poisson_nll_loss",
+    "hinge_embedding_loss",
+    "soft_margin_loss",
+    "cosine_embedding_loss",
+    "margin_ranking_loss",
 )
+OF_PAIRS = ("cosine_embedding_loss", "margin_ranking_loss")  # two inputs come before the target
 # PyTorch's warnings about a loss name the line that called it. Python passes over frames of files so named when it looks for that line
 # (warnings._is_internal_frame), so that the line is the user's and not one of ours.
 PASSED_OVER = f"{__file__} (like importlib/_bootstrap)"
@@ -37,13 +43,23 @@ PASSED_OVER = f"{__file__} (like importlib/_bootstrap)"
 
 @dataclass(frozen=True, slots=True)
 class LossCall:
-    """One call of a loss function: its name, input, target, result and the weights of the classes, if it has any."""
+    """One call of a loss function.
+
+    Attributes:
+        name: of the function.
+        input: its (first) input.
+        target: what the input is compared with.
+        result: the loss.
+        weight: of the classes, where there are any.
+        log_input: whether it takes its input for a logarithm; None where that is no question.
+    """
 
     name: str
     input: Tensor
     target: Tensor
     result: Tensor
     weight: Tensor | None = None
+    log_input: bool | None = None
 
 
 Listener = Callable[[LossCall], None]
@@ -113,10 +129,12 @@ def heard(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The loss as PyTorch computes it, after the listeners were told."""
     result = _copies[name](*args, **kwargs)
     if not out_of_sight():
-        values = args[0] if args else kwargs.get("input")
-        target = args[1] if len(args) > 1 else kwargs.get("target")
+        place = 2 if name in OF_PAIRS else 1
+        values = args[0] if args else kwargs.get("input1" if name in OF_PAIRS else "input")
+        target = args[place] if len(args) > place else kwargs.get("target")
         if isinstance(values, Tensor) and isinstance(target, Tensor) and isinstance(result, Tensor):
-            call = LossCall(name, values, target, result, _weight(name, args, kwargs))
+            log_input = (args[2] if len(args) > 2 else kwargs.get("log_input", True)) if name == "poisson_nll_loss" else None
+            call = LossCall(name, values, target, result, _weight(name, args, kwargs), log_input)
             for listener in tuple(_listeners):
                 listener(call)
     return result

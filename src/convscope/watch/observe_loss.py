@@ -40,6 +40,9 @@ REARRANGING = frozenset(
 )
 SHARES_GAP = 1e-3  # of the sum of a row of shares
 HUGE = 1e9  # distances beyond it say nothing more
+UNJUDGED = frozenset(  # their targets (another network's answer, amounts, whether two images belong together) say nothing of right and wrong answers
+    {"kl_div", "poisson_nll_loss", "hinge_embedding_loss", "soft_margin_loss", "cosine_embedding_loss", "margin_ranking_loss"}
+)
 YES_OR_NO = {"binary_cross_entropy_with_logits": 0.0, "binary_cross_entropy": 0.5}  # value above which one output means yes
 
 
@@ -73,7 +76,7 @@ class Answers:
 
 def answers(call: LossCall) -> Answers | None:
     """The answers, when input and target are those of a classification; else None."""
-    if call.name == "kl_div":  # its target is another network's answer, and says nothing of right and wrong
+    if call.name in UNJUDGED:
         return None
     two_sided = call.name in YES_OR_NO
     scores = _rows(call.input[:, None] if two_sided and call.input.ndim == 1 else call.input)
@@ -223,6 +226,7 @@ def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Call
         "shapes": f"{_shape(values)} and {_shape(target)}",
         "same_shape": values.shape == target.shape,
         "made_by": _maker(call.input),
+        "log_input": call.log_input,
     }
     name, index = call.name, not target.is_floating_point()  # the closure keeps no tensor alive
 

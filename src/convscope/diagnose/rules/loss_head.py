@@ -9,11 +9,13 @@ import math
 from collections.abc import Callable
 
 from convscope.diagnose.observations import BY_NAME
-from convscope.diagnose.rule import Rule, ev, percent, short
+from convscope.diagnose.rule import Rule, ev, loss_evidence, percent, short
 from convscope.diagnose.view import RunView, Threshold, number
 from convscope.records import Finding, Fix, Observation, Severity
 
 BATCHES = Threshold(3, "batches that agree", "diagnoses.md, rows 5 and 6 ask for five; the third is as sure and two steps earlier")
+WORSE_ON_NEW = Threshold(0.1, "of the images", "chosen: three standard deviations of an accuracy over a few hundred images")
+POSITIVE = ("Exp", "Softplus", "Relu", "Sigmoid")  # operations whose results are no logarithms
 SUM_GAP = Threshold(1e-3, "distance of a sum from 1", "diagnoses.md: float32 and bfloat16 softmax rows stay within it")
 NO_NEGATIVE_ZEROS = Threshold(0.2, "of the values exactly 0", "chosen: a ReLU before the loss zeroes about half of the scores", share=True)
 
@@ -102,7 +104,7 @@ def softmax_wrong_dim(view: RunView) -> Finding | None:
     )
     in_graph = () if seen else _in_graph(view, "softmax_over_batch")
     if not seen and not in_graph:
-        return None
+        return _within_the_network(view)
     sums = (
         (
             ev(
@@ -123,6 +125,26 @@ def softmax_wrong_dim(view: RunView) -> Finding | None:
         Fix("Use softmax or log_softmax with dim=1, the axis of the classes (or leave it out before cross_entropy)."),
         (*sums, ev("batches that agree", len(seen or in_graph))),
         "exact: columns sum to 1 and rows do not, or the axis in the recorded operations (TheDeepChecker)",
+    )
+
+
+def _within_the_network(view: RunView) -> Finding | None:
+    """A softmax along the samples of the batch: wrong as the answer; between layers, wherever the run does badly."""
+    network = view.last("network")
+    place = network.numbers.get("softmax_over_batch") if network is not None else None
+    worse = view.generalisation_gap > view.limit(WORSE_ON_NEW) or view.outcome.poor or view.outcome.bad
+    if network is None or place is None or (place != "the answer" and not worse):
+        return None
+    what = "The softmax that makes the answer" if place == "the answer" else "A softmax inside the network"
+    return Finding(
+        "softmax_wrong_dim",
+        "problem",
+        "",
+        network.step,
+        f"{what} runs over the samples of the batch instead of over the numbers of one sample, so each answer depends on the other samples.",
+        Fix("Give softmax or log_softmax the axis that holds the choices of one sample, such as dim=-1; axis 0 holds the samples."),
+        (ev("axis of the softmax", 0), *loss_evidence(view.outcome)),
+        "exact: the axis in the recorded operations of the network (TheDeepChecker)",
     )
 
 
@@ -211,6 +233,19 @@ def _outside_targets(o: Observation, _: float) -> bool:
     return number(o, "target_lowest", 0) < 0 or number(o, "target_highest", 0) > 1
 
 
+def _no_minus_one(o: Observation, _: float) -> bool:
+    return o.numbers.get("target") != "real" and number(o, "target_lowest") == 0 and number(o, "target_highest", 0) <= 1
+
+
+def _exponential_twice(o: Observation, _: float) -> bool:
+    """Answers that an operation has made positive, taken for logarithms."""
+    return o.numbers.get("log_input") is True and o.numbers.get("made_by") in POSITIVE and number(o, "lowest") >= 0
+
+
+def _no_amount(o: Observation, _: float) -> bool:
+    return o.numbers.get("log_input") is False and number(o, "lowest") < 0
+
+
 _MISMATCHES: tuple[tuple[tuple[str, ...], Shape, Severity, str, str], ...] = (
     (
         ("cross_entropy", "nll_loss"),
@@ -257,6 +292,28 @@ _MISMATCHES: tuple[tuple[tuple[str, ...], Shape, Severity, str, str], ...] = (
         "The network is asked to output the class's number (0, 1, 2 ...) as if classes were amounts, so it answers with averages of "
         "classes.",
         "Give the last layer one output per class and use cross_entropy.",
+    ),
+    (
+        ("hinge_embedding_loss", "soft_margin_loss", "cosine_embedding_loss", "margin_ranking_loss"),
+        _no_minus_one,
+        "problem",
+        "The loss {loss} wants labels 1 and -1 but is given 1 and 0, and what is labelled 0 does not count as the opposite of 1.",
+        "Give it labels 1 and -1, for example 2 * labels - 1.",
+    ),
+    (
+        ("poisson_nll_loss",),
+        _exponential_twice,
+        "problem",
+        "The loss poisson_nll_loss takes the network's answers for logarithms of the expected counts, but they are made positive before it as if they "
+        "were the counts themselves.",
+        "Remove the exponential (or other function) at the end of the network, or pass log_input=False.",
+    ),
+    (
+        ("poisson_nll_loss",),
+        _no_amount,
+        "problem",
+        "The loss poisson_nll_loss is told to expect counts (log_input=False) but receives negative numbers.",
+        "Leave log_input out, so that the answers are logarithms of counts, or put softplus at the end of the network.",
     ),
     (
         ("binary_cross_entropy_with_logits", "binary_cross_entropy"),
