@@ -12,7 +12,7 @@ from hand_made import CHANNEL, falling, flat, healthy_observations, judged, laye
 from convscope.diagnose import NAMES, RULES, diagnose, diagnose_log, verdict_to_json
 from convscope.diagnose.changes import MENU, check_change, rounded
 from convscope.diagnose.observations import BY_NAME, scheduled
-from convscope.diagnose.ranking import AGAIN, AT_START, CALM, CRASHES, EXPLAINS, FROM_ONE_STEP, ORDER, ranked
+from convscope.diagnose.ranking import AGAIN, AT_START, BY_HEART, CALM, CRASHES, EXPLAINS, FROM_ONE_STEP, ORDER, ranked
 from convscope.diagnose.rule import ev, percent, short
 from convscope.diagnose.view import Threshold
 from convscope.errors import UnknownNameError
@@ -26,7 +26,10 @@ def test_the_catalogue_has_28_names_each_with_a_rule_a_place_and_consequences() 
     assert len(NAMES) == len(set(NAMES)) == 28
     assert set(ORDER) == set(EXPLAINS)
     assert (
-        {key.removesuffix(AT_START).removesuffix(AGAIN).removesuffix(CALM).removesuffix(FROM_ONE_STEP) for key in ORDER}
+        {
+            key.removesuffix(AT_START).removesuffix(AGAIN).removesuffix(CALM).removesuffix(FROM_ONE_STEP).removesuffix(BY_HEART)
+            for key in ORDER
+        }
         == set(NAMES)
         <= set(ORDER)
     )

@@ -7,15 +7,15 @@ torch.manual_seed(0)
 
 
 def table(count):
-    rows = torch.randn(count, 6)
-    return rows, torch.sin(rows[:, 0]) + rows[:, 1] * rows[:, 2] + 0.1 * torch.randn(count)
+    rows = 1.2 * torch.randn(count, 6)
+    return rows, torch.sin(2 * rows[:, 0]) + rows[:, 1].abs() + 0.1 * torch.randn(count)
 
 
 (rows, targets), (new_rows, new_targets) = table(400), table(150)
 targets = targets.roll(-1)
-network = nn.Sequential(nn.Linear(6, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 1))
+network = nn.Sequential(nn.Linear(6, 96), nn.ReLU(), nn.Linear(96, 96), nn.ReLU(), nn.Linear(96, 1))
 optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-for _ in range(15):
+for _ in range(25):
     for chosen in torch.randperm(400).split(25):
         loss = ((network(rows[chosen]).squeeze(1) - targets[chosen]) ** 2).mean()
         optimizer.zero_grad()

@@ -15,6 +15,7 @@ from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, sho
 from convscope.diagnose.rules.layers import carries_signal
 from convscope.diagnose.rules.targets import (
     ENOUGH_TRAINED,
+    LEARNED_BY_HEART,
     USUAL_RATIOS,
     all_the_same,
     amounts_explained,
@@ -420,6 +421,9 @@ def _by_heart(view: RunView) -> Finding | None:
     far_ahead = max(min(2 * chance, (1 + chance) / 2), chance + 0.1, constant + 0.1)
     if not (accuracy < chance + max(spread, 0.02) and trained > far_ahead and trained > accuracy + 0.1):
         return None
+    network = view.last("network")
+    normalised = network is None or number(network, "batch_norms", 0) > 0  # whose running statistics may be what is off in an evaluation
+    never = len(validations) >= FEW_LOOKS and all(map(_at_chance, validations))
     swapped = accuracy < WORSE_THAN_GUESSING / classes
     return Finding(
         "labels_look_random",
@@ -435,7 +439,7 @@ def _by_heart(view: RunView) -> Finding | None:
         if swapped
         else Fix("Check that images and labels are read in the same order and shuffled together; look at a few pairs."),
         (
-            ev("right on training images", percent(trained)),
+            ev(LEARNED_BY_HEART if never and not normalised else "right on training images", percent(trained)),
             ev("right on validation images", percent(accuracy)),
             ev("right by guessing", percent(chance)),
         ),

@@ -15,7 +15,9 @@ from convscope.diagnose.view import ENOUGH_IMAGES, RunView, Threshold, number
 from convscope.records import Finding, Fix, Observation
 
 AS_THE_MEAN = Threshold(0.03, "of the targets' variance", "chosen: chance explains 1/n of it, and less than 0.03 is of no use")
-TRAINED = Threshold(0.15, "of the targets' variance", "chosen: five times what counts as nothing")
+TRAINED = Threshold(0.1, "of the targets' variance", "chosen: three times what counts as nothing")
+BY_CHANCE = 5.0  # over the number of new samples: what the best of many evaluations explains by chance
+SINGLE_STEPS, ROUNDING = 9, 0.02  # steps that each have a window of their own; of a loss
 LOOKS = 3  # evaluations that agree
 ENOUGH_NEW = 30  # samples of one evaluation
 ENOUGH_TRAINED = 100  # different training samples: fewer can be too few to learn from
@@ -29,6 +31,7 @@ FAR = Threshold(4, "standard deviations", "diagnoses.md, row 12: the same bound 
 WIDE = Threshold(30, "", "chosen: an untrained network answers about 0 to 1", excess=True)
 MISSED = 0.5  # of the targets' variance that is still not explained
 BEFORE_THE_LEAP = "loss in the steps before"  # name of evidence
+LEARNED_BY_HEART = "learned by heart"  # name of evidence: no step too large would do so while every evaluation is no better than guessing
 PAIRS = Fix("Check that samples and labels are read in the same order and shuffled together; look at a few pairs.")
 
 
@@ -41,7 +44,16 @@ def explained_in_training(view: RunView) -> float:
         if samples >= ENOUGH_IMAGES:
             break
     variance = number(windows[-1], "variance") if windows else math.nan
+    if variance > 0 and _loss_is_squared_error(view):
+        return 1 - view.loss_now / variance  # of every step, where the windows of a loss that is written out hold a few
     return 1 - error / samples / variance if samples and variance > 0 else math.nan
+
+
+def _loss_is_squared_error(view: RunView) -> bool:
+    """Whether the first windows, which hold one step each, have the squared error that the loop's loss has."""
+    losses = dict(view.losses)
+    pairs = [(number(o, "error"), losses[o.step]) for o in view.seen("amounts") if o.step < SINGLE_STEPS and o.step in losses]
+    return len(pairs) >= LOOKS and all(abs(error - loss) <= ROUNDING * max(error, loss) for error, loss in pairs)
 
 
 def unrelated_amounts(view: RunView) -> Finding | None:
@@ -49,10 +61,11 @@ def unrelated_amounts(view: RunView) -> Finding | None:
     looks = [o for o in view.seen("validation") if math.isfinite(number(o, "explained")) and number(o, "in_training", 0) < 0.5]
     looks = [o for o in looks if number(o, "samples", 0) >= ENOUGH_NEW]
     trained, different = explained_in_training(view), different_samples(view)
-    best = max((number(o, "explained") for o in looks), default=math.nan)
-    if len(looks) < LOOKS or not view.outcome.fair or not best < view.limit(AS_THE_MEAN) or different < ENOUGH_TRAINED:
+    best, by_heart = max((number(o, "explained") for o in looks), default=math.nan), trained > view.limit(TRAINED)
+    chance = max((BY_CHANCE / number(o, "samples") for o in looks), default=0.0)
+    if len(looks) < LOOKS or not view.outcome.fair or not best < max(view.limit(AS_THE_MEAN), chance) or different < ENOUGH_TRAINED:
         return None
-    if trained > view.limit(TRAINED):
+    if by_heart:
         what = f"The network learns the training samples by heart ({percent(trained)} of what their targets differ in)"
     elif trained < view.limit(AS_THE_MEAN) and _moves_well(view):
         what = "The network takes steps of a usual size and passes its signal on from the first layer to the last"
@@ -67,7 +80,7 @@ def unrelated_amounts(view: RunView) -> Finding | None:
         "the samples.",
         PAIRS,
         (
-            ev("explained of the training targets' variance", trained),
+            ev(LEARNED_BY_HEART if by_heart else "explained of the training targets' variance", percent(max(0.0, trained))),
             ev("explained of new samples' at best", best),
             ev("evaluations", len(looks)),
             *loss_evidence(view.outcome),
