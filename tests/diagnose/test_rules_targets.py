@@ -12,6 +12,7 @@ from hand_made import (
     LABELS,
     STEPS,
     VALIDATION,
+    falling,
     found,
     judged,
     layers,
@@ -215,3 +216,17 @@ def test_a_penalty_that_outweighs_the_answers() -> None:
 def _at_their_steps(rows: list[LayerStats]) -> list[LayerStats]:
     """Rows of single steps, numbered as they come."""
     return [dataclasses.replace(row, first_step=at // 5, last_step=at // 5) for at, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize(("lead", "told"), [(0.3, True), (0.2, False)])
+def test_one_evaluation_far_ahead_of_training_tells_of_wrong_labels(lead: float, told: bool) -> None:
+    look = seen("validation", 140, **{**VALIDATION, "accuracy": 0.5 + lead})
+    fits = [seen("fit", step, **{**FIT, "samples": 60, "accuracy": 0.5, "wrong": 30, "second_choice": 0.2}) for step in range(130, 190, 10)]
+    names = [finding.name for finding in judged(look, *fits, losses=falling(180)).findings]
+    assert ("label_noise" in names) is told
+
+
+def test_an_untrained_network_s_wrong_answers_are_no_noise_yet() -> None:
+    fits = [seen("fit", step, **{**FIT, "samples": 300, "accuracy": 0.4, "wrong": 180, "second_choice": 0.12}) for step in (70, 80, 90)]
+    assert "label_noise" not in [finding.name for finding in judged(*fits, losses=falling(100)).findings]
+    assert "label_noise" in [finding.name for finding in judged(*(dataclasses.replace(o, step=o.step + 200) for o in fits)).findings]
