@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 
@@ -12,7 +13,7 @@ from hand_made import CHANNEL, falling, flat, healthy_observations, judged, laye
 from convscope.diagnose import NAMES, RULES, diagnose, diagnose_log, verdict_to_json
 from convscope.diagnose.changes import MENU, check_change, rounded
 from convscope.diagnose.observations import BY_NAME, scheduled
-from convscope.diagnose.ranking import AGAIN, AT_START, BY_HEART, CALM, CRASHES, EXPLAINS, FROM_ONE_STEP, ORDER, ranked
+from convscope.diagnose.ranking import AGAIN, AT_START, BY_HEART, CALM, CRASHES, EXPLAINS, FROM_ONE_STEP, IN_PART, ORDER, ranked
 from convscope.diagnose.rule import ev, percent, short
 from convscope.diagnose.view import Threshold
 from convscope.errors import UnknownNameError
@@ -25,14 +26,8 @@ RAW = seen("input", 0, "channel 0", **{**CHANNEL, "mean": 33.0, "std": 78.0})
 def test_the_catalogue_has_28_names_each_with_a_rule_a_place_and_consequences() -> None:
     assert len(NAMES) == len(set(NAMES)) == 28
     assert set(ORDER) == set(EXPLAINS)
-    assert (
-        {
-            key.removesuffix(AT_START).removesuffix(AGAIN).removesuffix(CALM).removesuffix(FROM_ONE_STEP).removesuffix(BY_HEART)
-            for key in ORDER
-        }
-        == set(NAMES)
-        <= set(ORDER)
-    )
+    kinds = (AT_START, AGAIN, CALM, FROM_ONE_STEP, BY_HEART, IN_PART)
+    assert {functools.reduce(str.removesuffix, kinds, key) for key in ORDER} == set(NAMES) <= set(ORDER)
     place = {name: at for at, name in enumerate(ORDER)}
     assert all(consequences <= set(ORDER) for consequences in EXPLAINS.values())
     assert place["input_not_normalised"] < place["bad_initial_scale"] < place["lr_too_high"] < place["dead_units"] < place["one_class"]
@@ -203,3 +198,10 @@ def test_a_reward_or_a_critics_score_has_no_bad_level() -> None:
     assert [f.name for f in diagnose(step_records(rewards), hot, unseen).findings if f.severity != "note"] == []
     positive = diagnose(step_records([abs(reward) + 0.003 * step for step, reward in enumerate(rewards)]), hot, unseen)
     assert [f.name for f in positive.findings if f.severity == "problem"] == ["lr_too_high"]
+
+
+@pytest.mark.parametrize(("share", "first"), [("91 %", "input_not_normalised"), ("100 %", "update_no_op")])
+def test_weights_that_stand_still_in_part_may_do_so_for_want_of_a_signal(share: str, first: str) -> None:
+    still = Finding("update_no_op", "problem", "g", 0, "", Fix(""), (Evidence("weights that do not move", share),))
+    raw = Finding("input_not_normalised", "warning", "channel 0", 0, "", Fix(""))
+    assert ranked([still, raw])[0].name == first

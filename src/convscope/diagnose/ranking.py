@@ -13,6 +13,8 @@ from convscope.records import Finding
 AT_START = " from the start"  # what was found at step 0 cannot follow from what training did
 FROM_ONE_STEP = " from one step on"  # labels that change at a step are no consequence of what came before it
 AGAIN = " again and again"  # a layer that crashes so often shows the fault itself, and tells more than the size of the steps behind it
+IN_PART = " in part"  # weights whose gradient is next to nothing stand still beside others that move: what spoils the signal explains it
+STILL = "weights that do not move"  # name of the evidence
 CALM = " out of a calm"  # gradients that leap after many quiet steps, and before any layer crashes, are what the crashes follow from
 QUIET_STEPS = 40
 OFTEN = 3  # crashes of one layer
@@ -30,6 +32,7 @@ ORDER = (
     "loss_output_mismatch",
     "params_not_in_optimizer",
     "update_no_op",
+    "update_no_op in part",
     "mostly_frozen",
     "grads_not_cleared",
     "wrong_mode",
@@ -91,14 +94,15 @@ _STRUCTURAL = (
 
 # What may follow from what. Only findings that are present count.
 EXPLAINS: dict[str, frozenset[str]] = {
-    "input_not_normalised": _STRUCTURAL | {"data_order_or_leak"},
+    "input_not_normalised": _STRUCTURAL | {"data_order_or_leak", "update_no_op in part"},
     "symmetric_init": _STRUCTURAL,
     "missing_nonlinearity": _STRUCTURAL,
     "softmax_before_cross_entropy": _STRUCTURAL,
     "softmax_wrong_dim": _STRUCTURAL | {"softmax_before_cross_entropy", "loss_output_mismatch"},
     "loss_output_mismatch": _STRUCTURAL,
-    "params_not_in_optimizer": _STRUCTURAL | {"update_no_op"},
+    "params_not_in_optimizer": _STRUCTURAL | {"update_no_op", "update_no_op in part"},
     "update_no_op": _STRUCTURAL,
+    "update_no_op in part": _STRUCTURAL,
     "mostly_frozen": _STRUCTURAL | {"params_not_in_optimizer"},
     "grads_not_cleared": _STRUCTURAL,
     "wrong_mode": _STRUCTURAL,
@@ -160,6 +164,8 @@ def _key(finding: Finding, first_of_others: int) -> str:
     """The name under which ORDER and EXPLAINS hold a finding."""
     if finding.name == "exploding_gradients" and finding.step is not None and QUIET_STEPS <= finding.step < first_of_others:
         return finding.name + CALM
+    if finding.name == "update_no_op" and any(item.name == STILL and item.value != "100 %" for item in finding.evidence):
+        return finding.name + IN_PART
     at_start = finding.name + AT_START
     if finding.step == 0 and at_start in _FROM_START:
         return at_start
