@@ -184,6 +184,16 @@ def test_validating_in_training_mode() -> None:
         "Validation runs in training mode (8 of 8 passes), so each answer depends on the other images in its batch, and batch normalisation "
         "learns from the validation images."
     )
+    inner = seen("modes", 250, **{**MODES, "eval_in_train": 8, "inner_in_train": 8, "batch_norm_in_train": True})
+    finding = found(judged(inner), "wrong_mode")
+    assert finding.message == (
+        "Although the network itself is in evaluation mode, layers inside it run validation in training mode (8 of 8 passes), so each answer depends on "
+        "the other images in its batch, and batch normalisation learns from the validation images."
+    )
+    assert finding.fix.text == (
+        "Call model.eval() before validation and model.train() after it: setting model.training does not reach the layers inside, and neither reaches "
+        "layers in a plain list (use nn.ModuleList)."
+    )
     averaged = seen("modes", 250, **{**MODES, "eval_in_train": 8, "asked_again": 7})  # over several passes with dropout
     assert said(judged(averaged)) == []
 

@@ -30,6 +30,7 @@ from hand_made import (
 )
 
 from convscope.diagnose import diagnose
+from convscope.diagnose.view import RunView
 from convscope.records import Histogram, LayerStats, Observation
 
 
@@ -544,3 +545,37 @@ def test_amounts_that_do_not_belong_to_the_images() -> None:
     )
     own_loss = diagnose(step_records(flat(level=1.0)), layers(), unseen)  # two views of a sample may stay equally far apart
     assert "labels_look_random" not in said(own_loss)
+
+
+def thrown(back: int, *, samples_change: bool = False) -> list[float]:
+    """A loss of 0.3 that gradients throw up at step 100, and that is back after so many steps."""
+    up = [2.0 if samples_change else 0.4, *(1.5 - 1.2 * step / back for step in range(1, back))]
+    return [0.3 + 2 * math.exp(-step / 10) for step in range(100)] + up + [0.25] * (200 - back)
+
+
+def test_a_leap_is_told_when_it_took_long_to_come_back_from_it() -> None:
+    norms = [1.0] * 100 + [50.0] * 3 + [1.0] * 197
+    finding = found(judged(losses=thrown(180), norms=norms), "exploding_gradients")
+    assert (finding.severity, finding.step) == ("warning", 100)
+    assert said(judged(losses=thrown(60), norms=norms)) == []  # a spike that recovers
+    assert said(judged(losses=thrown(180, samples_change=True), norms=norms)) == []  # other samples, and a new task to learn
+
+
+def test_amounts_are_compared_with_their_mean() -> None:
+    def outcome(level: float, variance: float, *, other: float = 1.0) -> tuple[bool, bool]:
+        amounts = [seen("amounts", step, samples=64, error=level * other, mean=0.0, variance=variance) for step in (0, 290)]
+        of_the_run = RunView.of(step_records(flat(level=level)), [], amounts).outcome
+        return of_the_run.stuck, of_the_run.poor
+
+    assert outcome(5.0, 1.0) == (True, True)
+    assert outcome(5.0, 5.4) == (False, True)
+    assert outcome(5.0, 40.0) == (False, False)
+    assert outcome(5.0, 40.0, other=0.5) == (True, True)  # not the whole loss, which has not moved from its start
+
+
+def test_yes_or_no_is_compared_with_how_often_it_is_yes() -> None:
+    numbers = {"training": True, "loss": 0.33, "plain_binary_loss": 0.33, "target_mean": 0.1}
+    look = [Observation(0, "loss_input", "binary_cross_entropy", numbers)]
+    of_the_run = RunView.of(step_records(flat(level=0.33)), [], look).outcome
+    assert of_the_run.guessing == pytest.approx(-0.1 * math.log(0.1) - 0.9 * math.log(0.9))
+    assert (of_the_run.stuck, of_the_run.poor) == (True, True)

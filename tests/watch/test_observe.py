@@ -131,6 +131,22 @@ def test_a_loss_is_seen_under_a_name_from_before() -> None:
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize("name", ["binary_cross_entropy_with_logits", "binary_cross_entropy"])
+def test_the_plain_loss_of_yes_or_no_answers(name: str) -> None:
+    model, labels = nn.Sequential(net(), *([nn.Sigmoid()] if name == "binary_cross_entropy" else [])), (IMAGES.mean((1, 2, 3)) > 0).float()
+    expected = []
+    with observed(model) as seen:
+        for _ in range(3):
+            scores = model(IMAGES[:16])[:, 0]
+            loss = getattr(F, name)(scores, labels[:16], reduction="sum")
+            loss.backward()
+            expected.append(getattr(torch.nn.functional, name)(scores.detach().double(), labels[:16].double()).item())
+            torch.optim.SGD(model.parameters(), lr=0.1).step()
+    looks = [o.numbers for o in seen if o.kind == "loss_input"][:3]
+    assert [numbers["plain_binary_loss"] for numbers in looks] == pytest.approx(expected, rel=1e-5)
+    assert [numbers["target_mean"] for numbers in looks] == pytest.approx([labels[:16].mean().item()] * 3)
+
+
 def test_what_the_loss_receives() -> None:
     model = nn.Sequential(net(), nn.Softmax(1))
     with observed(model) as seen:
@@ -423,6 +439,41 @@ def test_validating_in_training_mode_is_counted_and_recalibration_is_not() -> No
     with observed(model) as seen:
         loop(model, validate=recalibrate)
     assert newest(seen, "modes").numbers["eval_in_train"] == 0
+
+
+def test_layers_that_the_networks_own_flag_does_not_reach() -> None:
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.norms = nn.Sequential(nn.Flatten(), nn.Linear(64, 8)), [nn.BatchNorm1d(8)]
+            self.head = nn.Linear(8, 4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.head(self.norms[0](self.first(images)))
+
+    def by_flag(model: nn.Module) -> Callable[[], None]:
+        def validate() -> None:
+            model.training = False
+            with torch.no_grad():
+                model(IMAGES[:32] + 5)
+            model.training = True
+
+        return validate
+
+    def by_eval(model: nn.Module) -> Callable[[], None]:
+        def validate() -> None:
+            model.eval()
+            with torch.no_grad():
+                model(IMAGES[:32] + 5)
+            model.train()
+
+        return validate
+
+    for model, make, expected in ((net(norm=True), by_flag, 4), (net(norm=True), by_eval, 0), (Listed(), by_eval, 4)):
+        with observed(model) as seen:
+            loop(model, validate=make(model))
+        numbers = newest(seen, "modes").numbers
+        assert (numbers["eval_in_train"], numbers["inner_in_train"]) == (expected, expected)
 
 
 def test_averages_over_dropout_are_told_from_a_forgotten_eval() -> None:

@@ -50,6 +50,9 @@ BLOWN_UP = Threshold(10, "times the first loss and guessing", "chosen: steps thr
 POOR = Threshold(
     0.5, "of the loss of guessing", "chosen: a classifier that has halved the loss of guessing has learned its task", share=True
 )
+POOR_AMOUNTS = Threshold(
+    0.9, "of the loss of a constant answer", "chosen: noise leaves much of many amounts unexplained, but hardly nine tenths", share=True
+)
 MANY_IMAGES = 10_000  # more than an epoch of most small data sets
 LEARNED = 0.9  # of the loss of guessing: below it something was learned
 HOPELESS = 2.0  # times the loss of guessing: a fall from far above it is no learning yet
@@ -70,7 +73,7 @@ class Outcome:
         start: median loss of the first steps.
         now: mean loss of the last window.
         best: lowest mean of any window.
-        guessing: loss of always answering with the labels' frequencies (nats), or the start when labels are unknown.
+        guessing: loss of always answering with the labels' frequencies (nats) or with the targets' mean; the start when that is unknown.
         fair: whether there were enough steps, not counting a warm-up, to expect learning.
         diverged: the loss is not finite, or well above both its start and guessing.
         stuck: after a fair budget the loss is still that of guessing (of the start, where guessing is not known), and it does not fall.
@@ -240,6 +243,29 @@ class RunView:
         return math.log(self.classes) * self.loss_unit if self.classes and self.classes > 1 else None
 
     @cached_property
+    def constant_answer(self) -> float | None:
+        """Loss of the best constant answer where there are no classes: the targets' variance, or the entropy of yes and no; None where it is unknown.
+
+        It is known when the loop's loss is the mean squared error, or the mean cross-entropy of yes-or-no answers.
+        """
+        if not self.alone:  # a critic's targets are the loop's own
+            return None
+        binary = [o for o in self.seen("loss_input") if o.numbers.get("training") is True and number(o, "plain_binary_loss") > 0]
+        if binary and all(_close(number(o, "loss"), number(o, "plain_binary_loss")) for o in binary):
+            yes = statistics.fmean(number(o, "target_mean") for o in binary)
+            return (
+                -yes * math.log(yes) - (1 - yes) * math.log(1 - yes) if 0 < yes < 1 and self._is_all_of_the_loss(binary, "loss") else None
+            )
+        squared = [o for o in self.seen("amounts") if number(o, "variance", 0) > 0]
+        return number(squared[-1], "variance") if squared and self._is_all_of_the_loss(squared, "error") else None
+
+    def _is_all_of_the_loss(self, looks: Sequence[Observation], name: str) -> bool:
+        """Whether a number of these looks is the loop's loss at the steps at which both are known one by one."""
+        losses = {s.first_step: s.loss.mean for s in self.steps[:START_STEPS] if s.first_step == s.last_step}
+        pairs = [(number(o, name), losses[o.step]) for o in looks if o.step in losses]
+        return bool(pairs) and all(_close(one, two) for one, two in pairs)
+
+    @cached_property
     def loss_unit(self) -> float:
         """What the loop's loss is for one nat per image: 1 for a mean, the batch size for a sum; 1 where it differs little."""
         known = [o for o in self.seen("loss_input") if number(o, "plain_loss", 0) > 0.05][:START_STEPS]  # later, class weights would tell
@@ -264,7 +290,8 @@ class RunView:
             return Outcome(math.nan, math.nan, math.nan, math.nan, False, blown, False, False)
         start, now = statistics.median(losses[:START_STEPS]), self.loss_now
         windows = window_means(losses, max(5, len(losses) // 20))
-        guessing = self.guessing if self.guessing is not None else start
+        constant, poor = (self.guessing, POOR) if self.guessing is not None else (self.constant_answer, POOR_AMOUNTS)
+        guessing, poor = (constant, poor) if constant is not None else (start, POOR)
         fair = self.step_count >= self.limit(FAIR_STEPS) * 1.0 and not self.warming_up
         if not fair and not self.warming_up:  # an epoch is a fair budget too, when it has steps enough to average
             validated = len(self.seen("validation")) >= 2
@@ -273,14 +300,14 @@ class RunView:
             fair = self.step_count >= SHORT_EPOCH and self.epochs >= TWO_EPOCHS
         if not fair and not self.warming_up:  # so are many samples
             fair = self.step_count >= SHORT_EPOCH and self.images_seen >= MANY_IMAGES
-        hopeless = self.guessing is not None and now > HOPELESS * guessing
+        hopeless = constant is not None and now > HOPELESS * guessing
         blown_up = hopeless or max(losses) > self.limit(BLOWN_UP) * max(losses[0], guessing)  # and on its way back, which is no learning
         stuck = fair and now >= (1 - self.limit(NOT_LEARNED)) * guessing and (blown_up or not self.falling)
         if self.guessing is None and min(losses) < 0:  # a reward, a likelihood or a critic's score: no level of it is good or bad
             return Outcome(start, now, min(windows), guessing, fair, blown, False, False)
         diverged = blown or now > self.limit(DIVERGED) * max(start, guessing)
         return Outcome(
-            start, now, min(windows), guessing, fair, diverged, stuck and not diverged, fair and now > self.limit(POOR) * guessing
+            start, now, min(windows), guessing, fair, diverged, stuck and not diverged, fair and now > self.limit(poor) * guessing
         )
 
     @cached_property
@@ -326,6 +353,11 @@ def number(observation: Observation, name: str, default: float = math.nan) -> fl
     """A number of an observation; `default` when it is absent or None."""
     value = observation.numbers.get(name)
     return float(value) if isinstance(value, int | float) else default
+
+
+def _close(one: float, two: float) -> bool:
+    """Whether two losses are the same but for rounding and the samples that were looked at."""
+    return math.isclose(one, two, rel_tol=0.02)
 
 
 def window_means(values: Sequence[float], size: int) -> list[float]:

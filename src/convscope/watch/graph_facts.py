@@ -117,9 +117,21 @@ def strays(model: nn.Module, output: Tensor) -> tuple[Tensor, ...]:
 
 
 def _attributes(module: nn.Module) -> Iterator[Tensor]:
+    """Tensors that a module keeps without registering them, alone or in a list or dict."""
+    return (one for one in _kept(module) if isinstance(one, Tensor))
+
+
+def unlisted_modules(model: nn.Module) -> list[nn.Module]:
+    """Modules in plain lists and dicts of the model's modules, with all that they hold: `model.train()` and `model.eval()` do not reach them."""
+    listed = set(model.modules())
+    kept = (one for module in listed for one in _kept(module) if isinstance(one, nn.Module) and one not in listed)
+    return [inner for module in dict.fromkeys(kept) for inner in module.modules() if inner not in listed]
+
+
+def _kept(module: nn.Module) -> Iterator[Any]:
     for name, value in vars(module).items():
         if name not in ("_parameters", "_buffers", "_modules"):
-            yield from (one for one in (value, *_parts(value)) if isinstance(one, Tensor))
+            yield from (value, *_parts(value))
 
 
 def _last_weighted(model: nn.Module) -> str:

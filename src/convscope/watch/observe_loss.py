@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from convscope.records import Observation
 from convscope.watch.deferred import Deferred, Numbers
@@ -194,6 +195,7 @@ def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Call
     if call.name == "kl_div" and values.ndim != 2:  # which axis holds the classes is not known
         return
     rows = values.movedim(1, -1).reshape(-1, values.shape[1]) if values.ndim > 2 else values.reshape(len(values) if values.ndim else 1, -1)
+    same_shape = values.shape == target.shape
     columns_whole = values.ndim == 2 and len(values) <= MOST_ROWS
     rows, aims = rows[:MOST_ROWS].float(), target.reshape(-1)[: MOST_ROWS * 16].float()
     with torch.no_grad():
@@ -212,11 +214,13 @@ def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Call
                 aims.amax(),
                 (aims == aims.round()).all().float(),
                 (target.float().reshape(len(rows), -1).sum(1) - 1).abs().amax()
-                if target.shape == values.shape and values.ndim == 2 and columns_whole
+                if same_shape and values.ndim == 2 and columns_whole
                 else zero + HUGE,
                 call.result.detach().float().mean(),
                 _plain_loss(call, rows, target) if values.ndim == 2 else zero + HUGE,
                 _weight_ratio(call.weight) if call.weight is not None else zero + 1,
+                target.float().mean(),
+                _plain_binary_loss(call) if call.name in YES_OR_NO and same_shape else zero + HUGE,
             ]
         ).nan_to_num(nan=HUGE, posinf=HUGE, neginf=-HUGE)
     facts: dict[str, float | int | str | bool | None] = {
@@ -224,14 +228,16 @@ def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Call
         "rows": int(values.shape[0]) if values.ndim else 1,
         "classes": int(values.shape[1]) if values.ndim >= 2 else None,
         "shapes": f"{_shape(values)} and {_shape(target)}",
-        "same_shape": values.shape == target.shape,
+        "same_shape": same_shape,
         "made_by": _maker(call.input),
         "log_input": call.log_input,
     }
     name, index = call.name, not target.is_floating_point()  # the closure keeps no tensor alive
 
     def receive(numbers: Numbers) -> None:
-        low, high, row, column, log_row, log_column, zeros, aim_low, aim_high, whole, aim_row, loss, plain, weights = numbers
+        low, high, row, column, log_row, log_column, zeros, aim_low, aim_high, whole, aim_row, loss, plain, weights, aim_mean, binary = (
+            numbers
+        )
         kind = "index" if index else "probability" if aim_row < 1e-3 and aim_low >= 0 else "whole" if whole else "real"
         emit(
             Observation(
@@ -250,8 +256,10 @@ def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Call
                     "target": kind,
                     "target_lowest": aim_low,
                     "target_highest": aim_high,
+                    "target_mean": aim_mean,
                     "loss": loss,
                     "plain_loss": plain if abs(plain) < HUGE else None,
+                    "plain_binary_loss": binary if abs(binary) < HUGE else None,
                     "weight_ratio": weights,
                 },
             )
@@ -277,6 +285,14 @@ def _plain_loss(call: LossCall, rows: Tensor, target: Tensor) -> Tensor:
     losses = -chosen if call.name == "nll_loss" else rows.logsumexp(1) - chosen
     valid = (labels >= 0).float()
     return (losses * valid).sum() / valid.sum().clamp(min=1)
+
+
+def _plain_binary_loss(call: LossCall) -> Tensor:
+    """Mean cross-entropy in nats of yes-or-no answers, whatever reduction and weights the loop uses."""
+    values, target = call.input.detach().float(), call.target.detach().float()
+    if call.name == "binary_cross_entropy":
+        return -(target * values.log().clamp(min=-100) + (1 - target) * (1 - values).log().clamp(min=-100)).mean()  # PyTorch's own bound
+    return (softplus(values) - values * target).mean()
 
 
 def _shape(tensor: Tensor) -> str:

@@ -23,7 +23,7 @@ from convscope.records import Observation
 from convscope.watch.backward import node_of_backward, root_of_backward
 from convscope.watch.comparison_spy import ComparisonSpy, DifferenceSpy
 from convscope.watch.deferred import Codes, Deferred, Numbers
-from convscope.watch.graph_facts import BATCH_NORMS, DROPOUTS, NORMS, first_tensor, tensors_of
+from convscope.watch.graph_facts import BATCH_NORMS, DROPOUTS, NORMS, first_tensor, tensors_of, unlisted_modules
 from convscope.watch.identity import THEN_EVERY as SAMPLES_THEN_EVERY
 from convscope.watch.identity import Identity, hashes_of_inputs
 from convscope.watch.loss_graph import Output, loss_graph, penalty
@@ -72,6 +72,7 @@ class _Modes:
     since: int = 0
     eval_passes: int = 0
     eval_in_train: int = 0
+    inner_in_train: int = 0
     phases: int = 0
     eval_since: int = 0
     norm_in_train: bool = False
@@ -93,6 +94,7 @@ class PassWatch:
         self._model = model
         self._norms = [m for m in model.modules() if isinstance(m, BATCH_NORMS)]
         self._drops = [m for m in model.modules() if isinstance(m, DROPOUTS) and m.p > 0]
+        self._out_of_reach = [m for m in unlisted_modules(model) if isinstance(m, BATCH_NORMS) or (isinstance(m, DROPOUTS) and m.p > 0)]
         self._pending: list[Pass] = []
         self._now: Pass | None = None
         self._modes, self._fit, self._evaluation = _Modes(), Tally(), Evaluation()
@@ -132,7 +134,7 @@ class PassWatch:
         self._ignore_differences()
         every = SAMPLES_THEN_EVERY if self.identity.settled and torch.is_grad_enabled() and self._model.training else 1
         hashes = hashes_of_inputs(inputs) if self.train_passes % every == 0 else None
-        norms = any(m.training for m in self._norms)
+        norms = any(m.training for m in (*self._norms, *self._out_of_reach))
         exempt = not torch.is_grad_enabled() and any(m.momentum is None for m in self._norms)  # averaging anew, as swa_utils.update_bn does
         self._now = Pass(step, self._model.training, norms, exempt, hashes, every)
         if torch.is_grad_enabled() and self._model.training:
@@ -359,12 +361,11 @@ class PassWatch:
         self._modes.eval_passes += 1
         one.counts = True
         in_training = one.norms_training or (one.network_training and bool(self._drops))
-        mistaken = in_training and one.network_training and not one.exempt
 
         def receive(found: Codes) -> None:
             one.share_known = self._evaluation.add(found, self.identity)
-            if mistaken and one.share_known < 0.5:
-                self._note_eval_in_train(one.step, one.norms_training, again=self._evaluation.asked_again(found))
+            if in_training and not one.exempt and one.share_known < 0.5:
+                self._note_eval_in_train(one, again=self._evaluation.asked_again(found))
 
         if one.hashes is not None:
             self._deferred.add_codes(one.hashes, receive)
@@ -374,12 +375,13 @@ class PassWatch:
         if one.loss is not None:
             self._count_loss(one)
 
-    def _note_eval_in_train(self, step: int, norms: bool, *, again: bool) -> None:
+    def _note_eval_in_train(self, one: Pass, *, again: bool) -> None:
         modes = self._modes
         modes.asked_again += again
-        modes.eval_since = modes.eval_since if modes.eval_in_train else step
+        modes.eval_since = modes.eval_since if modes.eval_in_train else one.step
         modes.eval_in_train += 1
-        modes.norm_in_train = norms
+        modes.inner_in_train += not one.network_training
+        modes.norm_in_train = one.norms_training
 
     def _count_training(self, step: int, classes: int, codes: Codes) -> None:
         labels = self._fit.add(codes, classes)
@@ -466,6 +468,7 @@ class PassWatch:
             "evaluations": m.phases,
             "eval_in_train": m.eval_in_train,
             "eval_in_train_since": m.eval_since,
+            "inner_in_train": m.inner_in_train,
             "asked_again": m.asked_again,
         }
         self._emit(Observation(step, "modes", "", {**numbers, **evaluation, "batch_norm_in_train": m.norm_in_train}))

@@ -148,13 +148,25 @@ def _evaluated_in_training_mode(modes: Observation, as_train: int, evaluated: in
         if leaks
         else "dropout still switches off random units"
     )
+    inner = number(modes, "inner_in_train", 0) == as_train
+    who = (
+        "Although the network itself is in evaluation mode, layers inside it run validation in training mode"
+        if inner
+        else "Validation runs in training mode"
+    )
+    fix = Fix("Call model.eval() before validation and model.train() after it.")
+    if inner:
+        fix = Fix(
+            "Call model.eval() before validation and model.train() after it: setting model.training does not reach the layers inside, and neither reaches "
+            "layers in a plain list (use nn.ModuleList)."
+        )
     return Finding(
         "wrong_mode",
         "problem" if leaks and as_train == evaluated else "warning",
         "",
         since,
-        f"Validation runs in training mode ({as_train} of {evaluated} passes), so {what}.",
-        Fix("Call model.eval() before validation and model.train() after it."),
+        f"{who} ({as_train} of {evaluated} passes), so {what}.",
+        fix,
         (ev("evaluation passes in training mode", as_train), ev("evaluation passes", evaluated)),
         "exact: the training flag in passes without a backward pass on images that are not trained on (pytorch issue 4741)",
     )

@@ -26,6 +26,8 @@ from convscope.diagnose.view import RunView, Threshold, window_means
 from convscope.records import Finding, Fix, LayerStats, Severity
 
 JUMP = Threshold(20, "times the rolling median", "diagnoses.md, row 15")
+COME_BACK = Threshold(100, "steps", "diagnoses.md: a spike that the loss recovers from within about 100 steps is healthy")
+CALM_STEPS, AT_ONCE, THROWN = 10, 6, 1.5  # steps that give a level; steps after the leap; times the loss that leapt
 SUMMED = Threshold(3, "times the mean over the batch", "chosen: class weights and label smoothing change a loss by less")
 TOOTH_RISE, TOOTH_FALL = 3.0, 5.0  # diagnoses.md, row 16: growth within 60 steps, fall within 5
 TOOTH_STEPS = 5  # from the top to the bottom
@@ -56,9 +58,12 @@ def exploding_gradients(view: RunView) -> Finding | None:
         if math.isfinite(norm):
             recent.append(norm)
     crowded = [step for at, step in enumerate(jumps) if at + 2 < len(jumps) and jumps[at + 2] - step <= 20]
-    if not crowded or not (outcome.bad or outcome.poor):
+    if not crowded:
         return None
-    if not outcome.bad and jumps[-1] - crowded[0] < ONE_EVENT and _regained(view, crowded[0]):
+    thrown = _thrown_back(view, crowded[0])
+    if not (outcome.bad or outcome.poor or thrown):
+        return None
+    if not thrown and not outcome.bad and jumps[-1] - crowded[0] < ONE_EVENT and _regained(view, crowded[0]):
         return None
     finite = [norm for _, norm in norms if math.isfinite(norm)]
     change = {"clip_norm": 1.0, **rate_instead(view, 3)}
@@ -78,6 +83,20 @@ def exploding_gradients(view: RunView) -> Finding | None:
         ),
         "AutoTrainer; TheDeepChecker; Pascanu et al. 2013",
     )
+
+
+def _thrown_back(view: RunView, step: int) -> bool:
+    """Whether a step threw the loss up further and the level before it was not met again within a hundred steps.
+
+    Where the samples change, the loss is highest at once and falls from there.
+    """
+    before = [loss for at, loss in view.losses if step - CALM_STEPS <= at < step]
+    after = [loss for at, loss in view.losses if at >= step]
+    if len(before) < CALM_STEPS or len(after) < CALM_STEPS + AT_ONCE:
+        return False
+    level, given = statistics.fmean(before), min(len(after), view.limit(COME_BACK))
+    back = next((at for at in range(CALM_STEPS, len(after) + 1) if statistics.fmean(after[at - CALM_STEPS : at]) <= level), math.inf)
+    return max(after[1:AT_ONCE]) > THROWN * max(after[0], level) and back > given and given >= COME_BACK.value / 2
 
 
 def _summed(view: RunView) -> Finding:
