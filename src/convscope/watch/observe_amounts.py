@@ -24,7 +24,13 @@ Sums = NDArray[numpy.float64]
 
 def amounts(answers: Tensor, targets: Tensor) -> Tensor | None:
     """Rows looked at, mean squared error, and mean and variance of each column of the targets; None where they are no amounts of equal shape."""
-    if answers.shape != targets.shape or targets.ndim == 0 or not answers.is_floating_point() or not targets.numel():
+    if (
+        answers.shape != targets.shape
+        or targets.ndim == 0
+        or not answers.is_floating_point()
+        or targets.is_complex()
+        or not targets.numel()
+    ):
         return None
     with torch.no_grad():
         rows = targets.detach()[:MOST_ROWS].flatten(1) if targets.ndim > 1 else targets.detach()[:MOST_ROWS, None]

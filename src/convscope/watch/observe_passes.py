@@ -187,9 +187,7 @@ class PassWatch:
         held, loss = penalty(root, made), root_of_backward()
         self._penalised = held is not None
         if held is not None and loss is not None:
-            sums = [
-                (weights.detach().float().square() if held.squared else weights.detach().float().abs()).sum() for weights in held.weights
-            ]
+            sums = [(weights.detach().abs().float() ** (2 if held.squared else 1)).sum() for weights in held.weights]
             squared, count = held.squared, sum(weights.numel() for weights in held.weights)
 
             def receive(numbers: Numbers) -> None:
