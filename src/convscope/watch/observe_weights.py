@@ -291,8 +291,8 @@ class WeightWatch:
             return
         parameters = [p for _, p in looked_at]
         with torch.no_grad():
-            values, pulls = _table(parameters), _table([p.grad for p in parameters if p.grad is not None]).float().abs()
-            pull, largest = pulls.amax(1), values.float().abs().amax(1)
+            values, pulls = _table(parameters), _table([p.grad for p in parameters if p.grad is not None]).abs().float()
+            pull, largest = pulls.amax(1), values.abs().float().amax(1)
             expected = lr * pull if proportional else lr * (pull > 0)
             coarse = largest > LARGE
             if any(p.dtype in COARSE for p in parameters):
