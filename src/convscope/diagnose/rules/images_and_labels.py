@@ -391,9 +391,9 @@ def _nothing_to_learn(view: RunView) -> Finding | None:
 
 
 def _begins_to_answer(view: RunView) -> bool:
-    """Whether the newest evaluation was answered better than by guessing: a long first plateau is left at last."""
+    """Whether the newest evaluation was answered better than by guessing, and the one before was not: a long first plateau is left at last."""
     looks = [o for o in view.seen("validation") if math.isfinite(number(o, "accuracy"))]
-    return bool(looks) and not _at_chance(looks[-1])
+    return bool(looks) and not _at_chance(looks[-1]) and (len(looks) < 2 or _at_chance(looks[-2]))
 
 
 def _validation_guesses(view: RunView) -> bool:
