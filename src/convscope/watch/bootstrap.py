@@ -44,10 +44,13 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.utils.hooks import RemovableHandle
 
+    from convscope.watch.by_hand import StepsByHand
+
 SITE = Path(__file__).with_name("site")
 SETTINGS = "CONVSCOPE_WATCH"  # environment variable with what the script's process must know, as JSON
 SEVERITIES = ("note", "warning", "problem")
 FAILED_ON_FINDING = 3  # exit code of --fail-on
+HAND_PASSES = 4  # of a network, by which its weights have moved when a loop without an optimiser trains it
 VAIN_PASSES = 3  # of a network that is in no optimiser, before the one that is was run
 MOST_SEARCHES = 3  # for the network around a layer that is called by itself; each walks through all objects
 NO_TRAINING = (
@@ -243,6 +246,9 @@ class _Attached:
         self._watcher: Any = None
         self._watched: set[int] = set()  # ids of parameters, which the watcher keeps alive
         self._runs = self._searches = 0
+        self._hands: weakref.WeakKeyDictionary[nn.Module, tuple[int, StepsByHand | None]] = (
+            weakref.WeakKeyDictionary()
+        )  # modules' passes before any
         self._vain: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()  # passes of modules that are in no optimiser
         self._hook: RemovableHandle | None = None
         made, attached = Optimizer.__init__, self
@@ -260,6 +266,7 @@ class _Attached:
             os.register_at_fork(after_in_child=self._leave)
         warnings.filterwarnings("ignore", "Using `torch.compile")  # when there are global hooks; the only one is ours, for a moment
         atexit.register(self._finish)
+        self._look_out()
 
     def _leave(self) -> None:
         """In a child process that was forked: it is left alone (recording.py takes off what is attached to its networks)."""
@@ -290,11 +297,12 @@ class _Attached:
             return
         trained = self._fresh() - self._watched
         if not any(id(parameter) in trained for parameter in module.parameters()):
-            whole = self._in_vain(module)
+            whole = self._by_hand(module) or self._in_vain(module)
             if whole is None:
                 return
             trained = {id(parameter) for parameter in whole.parameters()}
             self._vain.clear()
+            self._hands.clear()
         assert self._hook is not None
         self._hook.remove()
         self._hook = None
@@ -303,6 +311,18 @@ class _Attached:
             self._start(trained_networks(module, trained), module, arguments)
         except Exception as error:  # the script must not suffer from us
             _say(f"the training could not be watched: {type(error).__name__}: {error}")
+
+    def _by_hand(self, module: nn.Module) -> nn.Module | None:
+        """The network, when its weights move, or gradients are left in it, and no optimiser was made: the loop changes the weights itself."""
+        from convscope.watch.by_hand import StepsByHand, is_lent
+
+        if self._watcher is not None or self._new or not module.training or is_lent(module):
+            return None
+        passes, steps = self._hands.get(module, (0, None))
+        steps = steps or StepsByHand([module])
+        trained = passes < HAND_PASSES and (steps.look() or any(parameter.grad is not None for parameter in module.parameters()))
+        self._hands[module] = passes + 1, steps if passes + 1 < HAND_PASSES else None
+        return module if trained else None
 
     def _in_vain(self, module: nn.Module) -> nn.Module | None:
         """The network that is run pass after pass in place of the one that the optimiser holds, of whose making it is: it was made anew.

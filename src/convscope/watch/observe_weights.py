@@ -46,7 +46,7 @@ class _Carry:
     handle: Any = None
     armed: bool = False
     wanted: bool = False  # whether it is looked at if the gradient that comes is still there at the step
-    came: Tensor | bool = False  # whether a gradient has come since the last step that was not zero
+    came: Tensor | bool = False  # whether the newest gradient since the last step was not zero
     erased: int = 0  # the last consecutive looks at which one had come and none was left
     looks: list[Tensor | bool] = field(default_factory=list)  # before each backward pass since the last step: is an old gradient there?
     checked: int = 0
@@ -265,7 +265,7 @@ class WeightWatch:
 
         def before_accumulation(gradient: Tensor) -> None:
             if carry.wanted:
-                carry.came = carry.came | (_values(gradient) != 0).any()
+                carry.came = (_values(gradient) != 0).any()  # of the newest backward pass: one before may have been cleared rightly
             if carry.armed and len(carry.looks) < MOST_LOOKS:
                 carry.looks.append(False if parameter.grad is None else (_values(parameter.grad) != 0).any())
 

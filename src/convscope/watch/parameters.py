@@ -88,11 +88,16 @@ class ParameterWatch:
         width, device = int(min(self._counts.max(), SAMPLE)), self._parameters[0].device
         if looked_at[1] != self._looked_at[1]:
             self._before, self._after = (torch.zeros(len(self._parameters), width, device=device) for _ in range(2))
-        self._looked_at, self._views = looked_at, []
+        self._looked_at = looked_at
+        self._choose(stay)
+        self._copy(self._before)
+
+    def _choose(self, stay: int) -> None:
+        """The elements that are looked at from now on."""
+        self._views, width = [], self._before.shape[1]
         for parameter in self._parameters:
             part = _part(dense(parameter), stay)
             self._views += [part, part.new_zeros(width - len(part))]
-        self._copy(self._before)
 
     def _copy(self, target: Tensor) -> None:
         """Copy what is looked at; one call for all is several times as fast as one for each."""
@@ -102,6 +107,8 @@ class ParameterWatch:
     def step_ended(self) -> None:
         """The optimiser has changed them; a second optimiser in the same step adds to the update."""
         if self._views:
+            if [parameter.data_ptr() for parameter in self._parameters] != self._looked_at[1]:  # the step was `weight.data = ...`
+                self._choose(self._looked_at[0])
             self._copy(self._after)
             self._left = [parameter._version for parameter in self._parameters]
             self._now.moved = torch.linalg.vector_norm(torch.stack([self._before, self._after - self._before]), dim=2)

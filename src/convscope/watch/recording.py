@@ -4,8 +4,8 @@ Receives the networks to watch and a log; while it is open, it writes one StepRe
 sampled step, and the observations that diagnosis needs. It draws nothing.
 
 A step begins with the first training pass (gradients enabled) after the step before, and ends with the optimiser step that follows it; optimisers
-that step one after the other without a pass between them share a step, and so do all passes that are accumulated. Whatever goes wrong in here is
-kept as a note and never reaches the loop.
+that step one after the other without a pass between them share a step, and so do all passes that are accumulated. Where the loop changes the weights
+itself, a step ends at the pass after it. Whatever goes wrong in here is kept as a note and never reaches the loop.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from convscope.records import NEAR_ZERO, Observation, Range, StepRecord
 from convscope.runlog import RunLog
 from convscope.watch.backward import root_of_backward
 from convscope.watch.buffers import Buffers
+from convscope.watch.by_hand import StepsByHand
 from convscope.watch.functional import FunctionCalls
 from convscope.watch.graph_facts import first_tensor
 from convscope.watch.hyper import hyper_parameters
@@ -121,6 +122,7 @@ class Recording:
         }
         self._held = _held_by(models)
         self._trainers: weakref.WeakKeyDictionary[Optimizer, list[Observer]] = weakref.WeakKeyDictionary()  # by whom they were met
+        self._by_hand: StepsByHand | None = StepsByHand(models.values())  # until an optimiser is met
         self._speaking: Observer | None = None  # of the network that was run last
         self._stepping: list[Observer] = []
         self._seen = False  # whether any pass was met, or any layer's output
@@ -162,6 +164,7 @@ class Recording:
         self._detach()
         with self._careful("the end"):
             self._forget_evaluation()
+            self._end_step_by_hand()
             self._end_step()
             self.drain()
         with self._careful("The end"):
@@ -209,6 +212,8 @@ class Recording:
                 return
             with self._careful("A pass"):
                 self._functions.recover(module)
+                if self._by_hand is not None:
+                    self._look_for_steps_by_hand(self._by_hand)
                 self._seen, self._speaking = True, self._observers[name]
                 self._speaking.forward_begin(arguments or keywords)
                 if torch.is_grad_enabled() and not _in_backward():
@@ -307,6 +312,8 @@ class Recording:
             if len(now.losses) != now.backwards and (root := root_of_backward()) is not None:
                 now.roots.append(_kept(root))
             self._after_backward(self._gradients_complete)
+            if self._by_hand is not None and self._by_hand.optimizer is not None:
+                self._after_backward(self._step_by_hand_begins)
 
     def _after_backward(self, call: Callable[[], None]) -> None:
         torch.autograd.Variable._execution_engine.queue_callback(call)
@@ -345,6 +352,8 @@ class Recording:
 
     def _step_begins(self, optimizer: Optimizer, closure: bool) -> None:
         with self._careful("A step"):
+            if self._by_hand is not None and optimizer is not self._by_hand.optimizer:
+                self._by_hand = None
             self._stepping = self._concerned(optimizer)
             if not self._stepping:
                 return
@@ -358,6 +367,25 @@ class Recording:
                 observer.step_begin(optimizer)
             if now.row is not None:
                 self._parameter_watch().step_begins(now.number)
+
+    def _look_for_steps_by_hand(self, by_hand: StepsByHand) -> None:
+        """At the beginning of a pass: the loop may have changed the weights itself since the last backward pass."""
+        training = torch.is_grad_enabled() and not _in_backward()
+        if by_hand.begun:
+            if by_hand.look():  # otherwise gradients are accumulated
+                self._end_step_by_hand()
+        elif by_hand.optimizer is None and training and (self._now is None or self._now.backwards) and by_hand.look() and not self._met:
+            self._step_ended(by_hand.stand_in(), False)  # its beginning was not seen
+
+    def _step_by_hand_begins(self) -> None:
+        if self._by_hand is not None and self._by_hand.optimizer is not None and not self._by_hand.begun:
+            self._by_hand.begun = True
+            self._step_begins(self._by_hand.optimizer, False)
+
+    def _end_step_by_hand(self) -> None:
+        if self._by_hand is not None and self._by_hand.begun and self._by_hand.optimizer is not None:
+            self._by_hand.begun = False
+            self._step_ended(self._by_hand.optimizer, False)
 
     def _concerned(self, optimizer: Optimizer) -> list[Observer]:
         """The observers of the networks that an optimiser trains, or has trained; of all, until one was met that trains any."""
@@ -405,6 +433,8 @@ class Recording:
 
     def finish_step(self) -> None:
         """Say that nothing more belongs to a step whose optimiser has stepped; otherwise it ends when the next one begins."""
+        if self._by_hand is not None and self._by_hand.look():
+            self._end_step_by_hand()
         if self._now is not None and self._now.optimizers:
             self._end_step()
 
