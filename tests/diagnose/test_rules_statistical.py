@@ -553,11 +553,21 @@ def thrown(back: int, *, samples_change: bool = False) -> list[float]:
     return [0.3 + 2 * math.exp(-step / 10) for step in range(100)] + up + [0.25] * (200 - back)
 
 
+def thrown_from_the_bottom() -> list[float]:
+    """A loss of next to nothing that gradients throw up, and that is next to nothing again."""
+    return (
+        [0.001 + 2 * math.exp(-step / 10) for step in range(100)]
+        + [0.4, *(1.5 - 1.49 * step / 100 for step in range(1, 100))]
+        + [0.01] * 100
+    )
+
+
 def test_a_leap_is_told_when_it_took_long_to_come_back_from_it() -> None:
     norms = [1.0] * 100 + [50.0] * 3 + [1.0] * 197
     finding = found(judged(losses=thrown(180), norms=norms), "exploding_gradients")
     assert (finding.severity, finding.step) == ("warning", 100)
     assert said(judged(losses=thrown(60), norms=norms)) == []  # a spike that recovers
+    assert said(judged(losses=thrown_from_the_bottom(), norms=norms)) == []  # nothing is left to learn
     assert said(judged(losses=thrown(180, samples_change=True), norms=norms)) == []  # other samples, and a new task to learn
 
 

@@ -78,13 +78,14 @@ def test_weights_that_only_a_local_name_gets():
 
 def test_an_optimiser_takes_over():
     torch.manual_seed(0)
-    model = nn.Linear(8, 3)
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    model, optimizer = nn.Linear(8, 3), None
     with Watcher(model) as watch:
         for number in range(12):
+            if number == 4:
+                optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
             batch = torch.randn(16, 8)
             F.cross_entropy(model(batch), batch[:, :3].argmax(1)).backward()
-            in_place(model) if number < 4 else optimizer.step()
+            optimizer.step() if optimizer else in_place(model)
             model.zero_grad()
     assert [record.first_step for record in watch.steps()] == list(range(12))
     assert [name for name, value in watch.steps()[-1].hyper.items() if value.last == RATE] == ["lr"]

@@ -6,6 +6,7 @@ own lines: a step of it begins when a backward pass is complete, and ends at the
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable
 
 import torch
@@ -60,6 +61,12 @@ class StepsByHand:
         if self.optimizer is None:
             self.optimizer = ByHand(self._weights())
         return self.optimizer
+
+    def has_optimizer(self) -> bool:
+        """Whether some optimiser in this process holds the weights; it may be in the middle of a step that began before anyone looked."""
+        ours = {id(weight) for weight in self._weights()}
+        optimizers = (one for one in gc.get_objects() if issubclass(type(one), Optimizer))
+        return any(id(weight) in ours for one in optimizers for group in one.param_groups for weight in group["params"])
 
     def _weights(self) -> list[nn.Parameter]:
         weights = (p for model in self._models for p in model.parameters() if p.requires_grad and not is_lazy(p))

@@ -375,6 +375,9 @@ class Recording:
             if by_hand.look():  # otherwise gradients are accumulated
                 self._end_step_by_hand()
         elif by_hand.optimizer is None and training and (self._now is None or self._now.backwards) and by_hand.look() and not self._met:
+            if by_hand.has_optimizer():
+                self._by_hand = None
+                return
             self._step_ended(by_hand.stand_in(), False)  # its beginning was not seen
 
     def _step_by_hand_begins(self) -> None:

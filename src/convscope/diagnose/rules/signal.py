@@ -60,7 +60,7 @@ def exploding_gradients(view: RunView) -> Finding | None:
     crowded = [step for at, step in enumerate(jumps) if at + 2 < len(jumps) and jumps[at + 2] - step <= 20]
     if not crowded:
         return None
-    thrown = _thrown_back(view, crowded[0])
+    thrown = outcome.now > view.limit(LEARNED_WELL) * outcome.guessing and _thrown_back(view, crowded[0])
     if not (outcome.bad or outcome.poor or thrown):
         return None
     if not thrown and not outcome.bad and jumps[-1] - crowded[0] < ONE_EVENT and _regained(view, crowded[0]):
