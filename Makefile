@@ -6,7 +6,7 @@ BIN := .venv/bin
 demo: .stamps/run
 	$(BIN)/convscope train mnist --name demo
 	@echo 'Next: source .venv/bin/activate, then convscope diagnose runs/demo, or convscope lab runs/demo to look inside in the browser.'
-test: .stamps/dev ; $(BIN)/python -m pytest -n 2 --dist worksteal
+test: .stamps/dev ; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal  # two processes of one thread each do not wait for each other
 check: .stamps/dev ; $(BIN)/python tools/check.py
 bench: .stamps/dev ; $(BIN)/python benchmarks/run_all.py
 docs: .stamps/dev ; $(BIN)/python -m sphinx -b html -q -W --keep-going docs site
