@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from convscope.watch import Watcher
+from convscope.watch.graph_facts import fresh_share, network_numbers
 
 
 def verdict_of(model, loss_of, *, steps=12):
@@ -97,3 +98,58 @@ class Bank(nn.Module):
 def test_a_plain_tensor_that_wants_a_gradient_is_trained_by_nobody(listed):
     found = verdict_of(Bank(listed=listed), lambda m: F.cross_entropy(m(torch.randn(16, 8)), torch.randint(0, 3, (16,))), steps=30)
     assert ("params_not_in_optimizer" in found) is not listed
+
+
+@pytest.mark.parametrize(
+    ("end", "shift", "wrong"), [(nn.ReLU(), 0.0, True), (nn.ReLU(), 9.0, False), (nn.Sigmoid(), 0.0, True), (nn.Identity(), 0.0, False)]
+)
+def test_targets_that_no_answer_can_reach(end, shift, wrong):
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1), end)
+    found = verdict_of(model, lambda m: F.mse_loss(m(torch.randn(16, 8)), torch.randn(16, 1) + shift))
+    sentence = (
+        "The function at the end of the network keeps its answers within bounds (a ReLU above 0, a sigmoid between 0 and 1), but many of the targets lie "
+        "outside, where no answer can get."
+    )
+    assert found.get("loss_output_mismatch") == (("problem", 0, sentence) if wrong else None)
+
+
+class Visits(nn.Module):
+    """Weighs the visits of a sample: (samples, visits, 8) to 3 classes."""
+
+    def __init__(self, axis):
+        super().__init__()
+        self.weigh, self.head, self.axis = nn.Linear(8, 1), nn.Linear(8, 3), axis
+
+    def forward(self, visits):
+        return self.head((visits * F.softmax(self.weigh(visits), dim=self.axis)).sum(1))
+
+
+@pytest.mark.parametrize(("axis", "wrong"), [(1, False), (2, True), (-1, True)])
+def test_a_softmax_over_one_number(axis, wrong):
+    found = verdict_of(Visits(axis), lambda m: F.cross_entropy(m(torch.randn(16, 5, 8)), torch.randint(0, 3, (16,))), steps=220)
+    sentence = "A softmax inside the network runs over a single number, so its result is always 1, whatever it is given."
+    assert found.get("softmax_wrong_dim") == (("problem", 0, sentence) if wrong else None)
+
+
+def test_a_recurrent_layer_as_it_was_made_is_known_for_new():
+    torch.manual_seed(0)
+    layer = nn.GRU(8, 32)
+    assert fresh_share(dict(layer.named_parameters())) == 1.0
+    with torch.no_grad():
+        for weight in layer.parameters():
+            weight += 0.05 * torch.randn_like(weight)
+    assert fresh_share(dict(layer.named_parameters())) == 0.0
+
+
+def test_an_activation_before_a_pooling_counts():
+    torch.manual_seed(0)
+
+    def pairs(*between):
+        model = nn.Sequential(nn.Conv2d(1, 4, 3), *between, nn.Conv2d(4, 4, 3), nn.Flatten(), nn.LazyLinear(2))
+        numbers = network_numbers(model, model(torch.randn(2, 1, 12, 12)))
+        return numbers["pairs"], numbers["linear_pairs"], numbers["active_pairs"]
+
+    assert pairs(nn.ReLU(), nn.MaxPool2d(2)) == (2, 1, 1)
+    assert pairs(nn.MaxPool2d(2)) == (2, 1, 0)
+    assert pairs() == (2, 2, 0)

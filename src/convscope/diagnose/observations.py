@@ -48,7 +48,8 @@ KINDS: tuple[ObservationKind, ...] = (
             "linear_pairs": "of these, those with nothing but linear operations between",
             "active_pairs": "of these, those with an activation function between (max pooling alone is neither)",
             "linear_pair": "names of the first two weighted layers without an activation between",
-            "softmax_over_batch": 'where a softmax runs along axis 0 over as many numbers as there are samples: "the answer", "between" or None',
+            "softmax_over_batch": 'where a softmax runs along axis 0 over as many numbers as there are samples ("the answer", "between"), '
+            'or along an axis of size 1 ("one number"); else None',
         },
         "once, after the first training pass",
         "no training pass of the network was seen",

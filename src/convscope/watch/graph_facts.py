@@ -79,19 +79,21 @@ def _time_comes_first(model: nn.Module) -> bool:
 
 
 def _softmax_over_batch(output: Tensor) -> str | None:
-    """Where a softmax runs along axis 0 over as many numbers as there are samples: in "the answer", "between" layers, or None."""
+    """Where a softmax runs along axis 0 over as many numbers as there are samples: in "the answer" or "between" layers; or along "one number"; or None."""
     if output.ndim < 2 or output.shape[0] < 2:
         return None
     last, found = output.grad_fn, None
     while last is not None and operation(last) in HANDED_ON and last.next_functions:
         last = last.next_functions[0][0]
     for node in _nodes(output.grad_fn):
-        if operation(node) in SOFTMAX and (shape := _shape_of_softmax(node)) is not None and shape[0] == output.shape[0] not in shape[1:]:
-            axis = (
-                node._saved_dim if node._saved_dim < len(shape) else node._saved_dim - (1 << 64) + len(shape)
-            )  # negative ones are kept unsigned
-            if axis == 0:
-                found = "the answer" if node is last else found or "between"
+        shape = _shape_of_softmax(node) if operation(node) in SOFTMAX else None
+        if shape is None:
+            continue
+        axis = (node._saved_dim + len(shape)) % (1 << 64) % len(shape)  # negative ones are kept as unsigned numbers
+        if axis == 0 and shape[0] == output.shape[0] not in shape[1:]:
+            found = "the answer" if node is last else found or "between"
+        elif shape[axis] == 1 and max(shape[1:]) > 1:
+            found = found or "one number"
     return found
 
 
@@ -158,7 +160,7 @@ def linear_pairs(root: Any, names: dict[int, str]) -> Pairs:
         found.all += 1
         if linear and not active and not pooled and _is_bottleneck(source, node):
             found.active += 1  # a product of two thin matrices is chosen for its low rank, which a single layer does not have
-        elif linear and not active:  # with both, a shortcut goes around layers that have an activation
+        elif linear and not active and not pooled:  # with both, a shortcut goes around layers that have an activation
             found.linear += 1
             found.first = f"{_name(source, names) or 'one layer'} and {_name(node, names) or 'the next'}"
         elif active:
@@ -232,9 +234,8 @@ def _upstream(node: Any) -> tuple[Any, bool, bool, bool]:
         seen.add(at)
         if _is(at, WEIGHTED):
             source = source if source is not None else at
-        elif _is(at, POOLED):
-            pooled = True
-        elif _is(at, LINEAR) or _is_straight(at):
+        elif _is(at, LINEAR) or _is_straight(at) or _is(at, POOLED):  # an activation may stand before the pooling
+            pooled |= _is(at, POOLED)
             stack += [parent for parent, _ in at.next_functions]
         elif not hasattr(at, "variable"):
             active = True
@@ -288,12 +289,13 @@ def _constant(values: Tensor) -> bool:
 
 
 def _bias_looks_fresh(bias: Tensor, kernel: Tensor) -> bool:
-    """A bias begins as a constant, or, by PyTorch's default, uniform within 1 / sqrt(fan in)."""
+    """A bias begins as a constant, or, by PyTorch's default, uniform within 1 / sqrt(fan in); that of a recurrent layer within the kernel's own bound."""
     if _constant(bias):
         return True
-    bound, values = 1 / math.sqrt(kernel[0].numel()), bias.float()
+    values = bias.float()
     spread, error = math.sqrt(float(values.square().mean())), 1.5 / math.sqrt(values.numel())
-    return float(values.abs().amax()) <= bound * 1.0001 and abs(spread * math.sqrt(3) / bound - 1) < error
+    bounds = 1 / math.sqrt(kernel[0].numel()), float(kernel.detach().abs().amax())
+    return any(float(values.abs().amax()) <= bound * 1.01 and abs(spread * math.sqrt(3) / bound - 1) < error for bound in bounds)
 
 
 def _looks_fresh(weight: Tensor) -> bool:

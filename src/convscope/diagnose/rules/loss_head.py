@@ -15,6 +15,7 @@ from convscope.records import Finding, Fix, Observation, Severity
 
 BATCHES = Threshold(3, "batches that agree", "diagnoses.md, rows 5 and 6 ask for five; the third is as sure and two steps earlier")
 WORSE_ON_NEW = Threshold(0.1, "of the images", "chosen: three standard deviations of an accuracy over a few hundred images")
+BEYOND = 0.25  # of the range in which answers can lie, by which targets lie outside: a few outliers may lie a little out
 POSITIVE = ("Exp", "Softplus", "Relu", "Sigmoid")  # operations whose results are no logarithms
 SUM_GAP = Threshold(1e-3, "distance of a sum from 1", "diagnoses.md: float32 and bfloat16 softmax rows stay within it")
 NO_NEGATIVE_ZEROS = Threshold(0.2, "of the values exactly 0", "chosen: a ReLU before the loss zeroes about half of the scores", share=True)
@@ -135,15 +136,23 @@ def _within_the_network(view: RunView) -> Finding | None:
     worse = view.generalisation_gap > view.limit(WORSE_ON_NEW) or view.outcome.poor or view.outcome.bad
     if network is None or place is None or (place != "the answer" and not worse):
         return None
-    what = "The softmax that makes the answer" if place == "the answer" else "A softmax inside the network"
+    if place == "one number":
+        message = "A softmax inside the network runs over a single number, so its result is always 1, whatever it is given."
+        advice = (
+            "Give softmax the axis that holds the choices of one sample (the steps, places or classes), which has more than one number."
+        )
+    else:
+        what = "The softmax that makes the answer" if place == "the answer" else "A softmax inside the network"
+        message = f"{what} runs over the samples of the batch instead of over the numbers of one sample, so each answer depends on the other samples."
+        advice = "Give softmax or log_softmax the axis that holds the choices of one sample, such as dim=-1; axis 0 holds the samples."
     return Finding(
         "softmax_wrong_dim",
         "problem",
         "",
         network.step,
-        f"{what} runs over the samples of the batch instead of over the numbers of one sample, so each answer depends on the other samples.",
-        Fix("Give softmax or log_softmax the axis that holds the choices of one sample, such as dim=-1; axis 0 holds the samples."),
-        (ev("axis of the softmax", 0), *loss_evidence(view.outcome)),
+        message,
+        Fix(advice),
+        (ev("axis of the softmax", "of one number" if place == "one number" else 0), *loss_evidence(view.outcome)),
         "exact: the axis in the recorded operations of the network (TheDeepChecker)",
     )
 
@@ -246,6 +255,14 @@ def _no_amount(o: Observation, _: float) -> bool:
     return o.numbers.get("log_input") is False and number(o, "lowest") < 0
 
 
+def _out_of_reach(o: Observation, _: float) -> bool:
+    """A good part of the targets lies where the last operation's results cannot."""
+    low, high, made_by = number(o, "target_lowest"), number(o, "target_highest"), o.numbers.get("made_by")
+    if made_by in ("Relu", "Softplus", "Exp"):
+        return low < -BEYOND * max(high, 0.0) and low < 0
+    return made_by == "Sigmoid" and (low < -BEYOND or high > 1 + BEYOND)
+
+
 _MISMATCHES: tuple[tuple[tuple[str, ...], Shape, Severity, str, str], ...] = (
     (
         ("cross_entropy", "nll_loss"),
@@ -284,6 +301,14 @@ _MISMATCHES: tuple[tuple[tuple[str, ...], Shape, Severity, str, str], ...] = (
         "problem",
         "Answers and labels have different shapes ({shapes}), so {loss} compares every answer with every image's label.",
         "Bring both to the same shape, for example answers.squeeze(1).",
+    ),
+    (
+        ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"),
+        _out_of_reach,
+        "problem",
+        "The function at the end of the network keeps its answers within bounds (a ReLU above 0, a sigmoid between 0 and 1), but many of the targets lie "
+        "outside, where no answer can get.",
+        "Remove the activation function after the last layer, or bring the targets into its range.",
     ),
     (
         ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"),

@@ -73,11 +73,15 @@ def unrelated_amounts(view: RunView) -> Finding | None:
         return None
     return Finding(
         "labels_look_random",
-        "problem",
+        "problem" if by_heart else "note",  # targets that are nearly all noise look the same
         "training labels",
         looks[0].step,
-        f"{what}, but its answers to new samples are no better than always answering the mean of the targets: the targets do not seem to belong to "
-        "the samples.",
+        f"{what}, but its answers to new samples are no better than always answering the mean of the targets: "
+        + (
+            "the targets do not seem to belong to the samples."
+            if by_heart
+            else "the targets are nearly all noise, or do not belong to the samples."
+        ),
         PAIRS,
         (
             ev(LEARNED_BY_HEART if by_heart else "explained of the training targets' variance", percent(max(0.0, trained))),
