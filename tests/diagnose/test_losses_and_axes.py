@@ -153,3 +153,15 @@ def test_an_activation_before_a_pooling_counts():
     assert pairs(nn.ReLU(), nn.MaxPool2d(2)) == (2, 1, 1)
     assert pairs(nn.MaxPool2d(2)) == (2, 1, 0)
     assert pairs() == (2, 2, 0)
+
+
+def test_counts_that_are_learned_as_amounts_are_no_classes():
+    def count(steps):
+        def loss(model):
+            spots = (torch.rand(32, 8) > 0.5).float()
+            return F.mse_loss(model(spots)[:, 0], spots.sum(1))
+
+        return verdict_of(nn.Sequential(nn.Linear(8, 1)), loss, steps=steps)["loss_output_mismatch"][0]
+
+    assert count(12) == "problem"
+    assert count(400) == "note"

@@ -589,3 +589,16 @@ def test_yes_or_no_is_compared_with_how_often_it_is_yes() -> None:
     of_the_run = RunView.of(step_records(flat(level=0.33)), [], look).outcome
     assert of_the_run.guessing == pytest.approx(-0.1 * math.log(0.1) - 0.9 * math.log(0.9))
     assert (of_the_run.stuck, of_the_run.poor) == (True, True)
+
+
+def test_a_plateau_that_is_left_at_last_is_no_sign_of_random_labels() -> None:
+    def looked(*accuracies: float) -> list[str]:
+        looks = [
+            seen("validation", 60 * at, **{**VALIDATION, "accuracy": accuracy, "loss": 2.3}) for at, accuracy in enumerate(accuracies, 1)
+        ]
+        return said(judged(*looks, losses=flat()))
+
+    assert "labels_look_random" in looked(0.1, 0.11, 0.1)
+    assert "labels_look_random" in looked(0.1, 0.11, 0.19)  # labels that are random in part
+    assert "labels_look_random" not in looked(0.1, 0.11, 0.35)
+    assert "labels_look_random" in looked(0.1, 0.3, 0.35)  # better than guessing for long, and not beginning to be

@@ -63,6 +63,7 @@ WITH_TWO_SIGNS = 0.5  # of the wrong answers are enough
 EASIER = 0.15  # of the images; running ahead of the last training batches by chance is below 0.1
 NOISY = Threshold(0.1, "of the images", "chosen: a tenth of wrong labels costs accuracy that can be measured")
 OF_AMOUNTS = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")  # losses between answers and given amounts
+MUCH_BETTER = 0.1  # of the images: labels that are random in part are answered a little better than by guessing too
 NEARLY_GUESSING = 0.8  # of the loss of guessing: less than a fifth of it is gone
 NOT_BETTER = 0.01  # of the loss of guessing
 WRONG_NEEDED = Threshold(200, "wrong answers", "chosen: the second-choice share is then known to +-0.03")
@@ -391,9 +392,9 @@ def _nothing_to_learn(view: RunView) -> Finding | None:
 
 
 def _begins_to_answer(view: RunView) -> bool:
-    """Whether the newest evaluation was answered better than by guessing, and the one before was not: a long first plateau is left at last."""
+    """Whether the newest evaluation was answered much better than by guessing, and the one before was not: a long first plateau is left at last."""
     looks = [o for o in view.seen("validation") if math.isfinite(number(o, "accuracy"))]
-    return bool(looks) and not _at_chance(looks[-1]) and (len(looks) < 2 or _at_chance(looks[-2]))
+    return bool(looks) and _is_far_above_chance(looks[-1]) and (len(looks) < 2 or _at_chance(looks[-2]))
 
 
 def _validation_guesses(view: RunView) -> bool:
@@ -402,6 +403,10 @@ def _validation_guesses(view: RunView) -> bool:
     if len(looks) < 2 or not view.outcome.fair or view.outcome.now < NEARLY_GUESSING * view.outcome.guessing:
         return False
     return all(_at_chance(o) and number(o, "loss", 0) >= (1 - NOT_BETTER) * view.outcome.guessing for o in looks)
+
+
+def _is_far_above_chance(o: Observation) -> bool:
+    return number(o, "accuracy") > number(o, "largest_label", 0) + MUCH_BETTER
 
 
 def _at_chance(o: Observation) -> bool:

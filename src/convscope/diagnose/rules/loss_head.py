@@ -10,11 +10,13 @@ from collections.abc import Callable
 
 from convscope.diagnose.observations import BY_NAME
 from convscope.diagnose.rule import Rule, ev, loss_evidence, percent, short
+from convscope.diagnose.rules.targets import explained_in_training
 from convscope.diagnose.view import RunView, Threshold, number
 from convscope.records import Finding, Fix, Observation, Severity
 
 BATCHES = Threshold(3, "batches that agree", "diagnoses.md, rows 5 and 6 ask for five; the third is as sure and two steps earlier")
 WORSE_ON_NEW = Threshold(0.1, "of the images", "chosen: three standard deviations of an accuracy over a few hundred images")
+WELL_EXPLAINED = 0.8  # of the targets' variance: numbers of classes are hardly ever answered so well as amounts
 BEYOND = 0.25  # of the range in which answers can lie, by which targets lie outside: a few outliers may lie a little out
 POSITIVE = ("Exp", "Softplus", "Relu", "Sigmoid")  # operations whose results are no logarithms
 SUM_GAP = Threshold(1e-3, "distance of a sum from 1", "diagnoses.md: float32 and bfloat16 softmax rows stay within it")
@@ -164,6 +166,8 @@ def loss_output_mismatch(view: RunView) -> Finding | None:
         if not seen:
             continue
         level = "problem" if severity == "problem" or view.outcome.bad else severity
+        if holds is _class_numbers and explained_in_training(view) > WELL_EXPLAINED:
+            level = "note"  # counts are whole numbers too, and rightly amounts
         newest = seen[-1]
         return Finding(
             "loss_output_mismatch",
