@@ -333,6 +333,18 @@ def test_equal_filters_that_go_the_same_way() -> None:
     assert said(judged(*parting)) == []
 
 
+def test_zeros_in_every_hidden_layer_are_told_at_once_although_rounding_parts_them() -> None:
+    def looks(*identical: float) -> list[Observation]:
+        zeros = {"filters": 16, "inputs": 8, "largest": 0.0, "still_moving": True}
+        first = [seen("filters", 0, f"{at}.conv", identical=share, **zeros) for at, share in enumerate(identical)]
+        return [*first, *(seen("filters", 4, f"{at}.conv", identical=0.0, **zeros) for at in range(len(identical)))]
+
+    finding = found(judged(*looks(1.0, 1.0)), "symmetric_init")
+    assert (finding.severity, finding.step) == ("warning", 0)
+    assert finding.message == "All filters of layer 0.conv began equal, so for a long time they learn the same thing."
+    assert said(judged(*looks(1.0, 1.0, 0.0))) == []  # the end of a residual branch begins so
+
+
 def test_a_zero_head_that_parts_is_fine() -> None:
     looks = [
         seen("filters", 0, "head", identical=1.0, filters=10, still_moving=False),

@@ -87,7 +87,8 @@ def _began_equal(view: RunView) -> Finding | None:
     filled = [
         o for o in equal if number(o, "largest", 0) > 0 and number(o, "inputs", 0) > 1
     ]  # not zero, as the end of a residual branch may be
-    if not equal or not (view.outcome.bad or view.outcome.poor or filled):
+    everywhere = len(equal) > 1 and len(equal) == sum(o.subject != head for o in first.values())  # then no branch goes around
+    if not equal or not (view.outcome.bad or view.outcome.poor or filled or everywhere):
         return None
     name = (filled or equal)[-1].subject
     return Finding(
