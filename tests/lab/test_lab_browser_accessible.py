@@ -61,7 +61,7 @@ def test_the_first_stop_of_the_tab_key_skips_the_bar(chromium: Browser, lab: Ser
         expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
         page.keyboard.press("Enter")
         expect(page.get_by_role("tabpanel")).to_be_focused()
-        assert page.url.endswith("#/kernel")
+        assert "#/kernel" in page.url  # where the picture and the kernel may already stand behind it
 
 
 def test_the_choice_of_dark_lasts(chromium: Browser, lab: Served) -> None:
