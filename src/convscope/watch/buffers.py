@@ -10,7 +10,7 @@ All layers lie in the same arrays, so that a drain costs a few calls for all of 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,6 +104,11 @@ class Buffers:
         if len(self._layers) > len(self._looked_at):
             self._looked_at = numpy.concatenate([self._looked_at, numpy.zeros_like(self._looked_at)])
         return len(self._layers) - 1
+
+    def rename(self, new_name: Callable[[str], str]) -> None:
+        """Give every layer another name; records that were handed out keep theirs."""
+        for layer in self._layers:
+            layer.name = new_name(layer.name)
 
     def begin(self, row: int, step: int) -> None:
         """A step begins."""

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from convscope.diagnose.observations import scheduled
 from convscope.records import Observation
@@ -53,33 +53,51 @@ class Observer:
         self._on_backward, self._unstepped = on_backward, 0  # backward passes before the first step
         self._norms = BatchNormWatch(model, self._deferred, emit)
         self._described = self._looked = self._stepped = False
-        self._depth = 0
+        self._last: Tensor | None = None  # output of the newest part of a pass, until the network is described
         self._spy = LossSpy(self.loss_called) if spy else None
         if self._spy is not None:
             self._spy.__enter__()
 
     # ------------------------------------------------------------ events
 
-    def forward_begin(self, inputs: object) -> None:
-        """A pass of the outermost module begins; `inputs` are its positional arguments (or keyword ones)."""
+    def forward_begin(self, inputs: object, *, training: bool | None = None) -> None:
+        """A pass begins; `inputs` are its positional arguments (or keyword ones), `training` the mode where the outermost module's flag does not tell."""
         with _quiet():
             if not self._looked and torch.is_grad_enabled():
                 self._looked = True
                 self._weights.look_at_filters(0)
-            self._passes.begin(inputs, self.steps)
+            self._passes.begin(inputs, self.steps, training=self._model.training if training is None else training)
             self._norms.begin(self.steps)
 
     def forward_end(self, output: object) -> None:
         """The pass ends."""
         self._norms.end(self.steps)
         tensor = first_tensor(output)
-        if not self._described and tensor is not None and tensor.grad_fn is not None:
-            self._described = True
-            numbers = network_numbers(self._model, tensor)
-            self._weights.head = str(numbers["head"])
-            self._emit(Observation(self.steps, "network", "", numbers))
-            self._weights.follow_strays(strays(self._model, tensor))
+        if tensor is not None:
+            self._describe(tensor)
         self._passes.end(output)
+
+    def part_begin(self) -> None:
+        """A part of the network begins to compute, in a network that is never called as a whole."""
+        with _quiet():
+            self._norms.begin(self.steps)
+
+    def part_end(self, output: object) -> None:
+        """A part has computed; whether it was the last one shows when the backward pass begins."""
+        self._norms.end(self.steps)
+        if not self._described:
+            self._last = first_tensor(output)
+        self._passes.end(output)
+
+    def _describe(self, output: Tensor) -> None:
+        """Say what the network is, once, by the graph of an output."""
+        if self._described or output.grad_fn is None:
+            return
+        self._described, self._last = True, None
+        numbers = network_numbers(self._model, output)
+        self._weights.head = str(numbers["head"])
+        self._emit(Observation(self.steps, "network", "", numbers))
+        self._weights.follow_strays(strays(self._model, output))
 
     def loss_called(self, call: LossCall) -> None:
         """A loss was computed."""
@@ -90,6 +108,8 @@ class Observer:
 
     def _backward_reached(self) -> None:
         self._unstepped += 1
+        if self._last is not None:
+            self._describe(self._last)
         self._on_backward()
 
     def step_begin(self, optimizer: torch.optim.Optimizer) -> None:

@@ -126,30 +126,30 @@ class PassWatch:
 
     # ------------------------------------------------------------ passes
 
-    def begin(self, inputs: object, step: int) -> None:
-        """A pass begins."""
+    def begin(self, inputs: object, step: int, *, training: bool) -> None:
+        """A pass begins; `training` is the network's mode."""
         self._leave_leaves()
         self._images = images = first_tensor(inputs)
         self._output = None
         self._ignore_differences()
-        every = SAMPLES_THEN_EVERY if self.identity.settled and torch.is_grad_enabled() and self._model.training else 1
+        every = SAMPLES_THEN_EVERY if self.identity.settled and torch.is_grad_enabled() and training else 1
         hashes = hashes_of_inputs(inputs) if self.train_passes % every == 0 else None
         norms = any(m.training for m in (*self._norms, *self._out_of_reach))
         exempt = not torch.is_grad_enabled() and any(m.momentum is None for m in self._norms)  # averaging anew, as swa_utils.update_bn does
-        self._now = Pass(step, self._model.training, norms, exempt, hashes, every)
-        if torch.is_grad_enabled() and self._model.training:
+        self._now = Pass(step, training, norms, exempt, hashes, every)
+        if torch.is_grad_enabled() and training:
             self._stop_listening()
         if torch.is_grad_enabled():
             self._pending.append(self._now)
-            if step in INPUT_STEPS and images is not None and self._model.training:
+            if step in INPUT_STEPS and images is not None and training:
                 self._measure_input(images, step)
-            if self.identity.bits is None and step == 0 and self._model.training:
+            if self.identity.bits is None and step == 0 and training:
                 self._count_levels(inputs)
             if len(self._pending) > MOST_PENDING:
                 self._evaluated(self._pending.pop(0))
 
     def end(self, output: object) -> None:
-        """The pass ends; learn later whether a backward pass follows."""
+        """The pass ends, or a part of it; learn later whether a backward pass follows."""
         current = self._now
         if current is None:
             return
@@ -158,7 +158,8 @@ class PassWatch:
         if not (torch.is_grad_enabled() and current.network_training) or scheduled(current.step):
             self._listen_for_differences(output)
         if not torch.is_grad_enabled():
-            self._evaluated(current)
+            if not current.counts:
+                self._evaluated(current)
             return
 
         tensors = [tensor for tensor in tensors_of(output) if tensor.requires_grad]
@@ -264,6 +265,8 @@ class PassWatch:
         if tensor is None or tensor.ndim == 0 or (chosen := choices(tensor)) is None:
             return
         self._output = tensor.detach()
+        if self._choices and self._choices[-1][0] is current:  # what an earlier part of the same pass gave
+            self._choices.pop()
         if len(self._choices) < MOST_PASSES:
             self._choices.append((current, chosen))
         self._comparisons.listen()

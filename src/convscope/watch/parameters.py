@@ -8,7 +8,7 @@ parameter, other ones every few steps. What it computes stays on the device unti
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy
@@ -63,6 +63,10 @@ class ParameterWatch:
         self._views: list[Tensor] = []  # the elements that are looked at, and what fills up each row
         self._looked_at: tuple[int, list[int]] = (-1, [])  # which ones: number of the stay, and addresses of the parameters
         self._left: list[int] = []  # versions of the parameters when `_after` was copied
+
+    def rename(self, new_name: Callable[[str], str]) -> None:
+        """Give every layer another name."""
+        self._layers = {new_name(name): own for name, own in self._layers.items()}
 
     # ------------------------------------------------------------ measuring
 

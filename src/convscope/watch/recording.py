@@ -11,6 +11,7 @@ itself, a step ends at the pass after it. Whatever goes wrong in here is kept as
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import threading
@@ -38,8 +39,10 @@ from convscope.watch.layers import Layer, fast_in_evaluation, is_opaque, is_out_
 from convscope.watch.loss_spy import LossCall, LossSpy
 from convscope.watch.observe import Observer
 from convscope.watch.parameters import ParameterWatch
+from convscope.watch.part_calls import PartCalls
 from convscope.watch.ranks import Alone, Sink, is_distributed, sink_for
 from convscope.watch.stats import SAMPLE_SIZE
+from convscope.watch.together import Together, as_part
 
 ROWS = 32  # steps in the buffers; what they hold is read together, which is cheaper
 ROWS_ON_DEVICE = 64  # the same on an accelerator, where reading waits for the device
@@ -117,9 +120,8 @@ class Recording:
         self._passing = [layer for layer in self._layers if layer.module in fast]  # hooked only while a training pass runs
         self._passing_hooks = Capture()
         self._functions = FunctionCalls(self._take)
-        self._observers = {
-            name: Observer(model, self._emitter(name), spy=False, on_backward=self._backward_reached) for name, model in models.items()
-        }
+        self._together = Together(models, log.observe) if len(models) > 1 else None  # until the first step is over
+        self._observers = {name: self._observer(name) for name in models}
         self._held = _held_by(models)
         self._trainers: weakref.WeakKeyDictionary[Optimizer, list[Observer]] = weakref.WeakKeyDictionary()  # by whom they were met
         self._by_hand: StepsByHand | None = StepsByHand(models.values())  # until an optimiser is met
@@ -131,6 +133,11 @@ class Recording:
         rows = min(ROWS_ON_DEVICE if on_device else ROWS, MOST_SAMPLES // (SAMPLE_SIZE * len(self._layers)))
         self._buffers = Buffers(max(FEWEST_ROWS, rows), near_zero, room=len(self._layers))
         self._places: dict[str, int] = {}  # number in the buffers by name
+        self._renamed: Callable[[str], str] = str  # from the name that a hook knows to that in records
+        self._inside: nn.Module | None = None  # the network that is running
+        self._whole: set[str] = set()  # networks that were called themselves in training; of others the parts are
+        self._parts: dict[str, PartCalls] = {}
+        self._pass_hooks = Capture()
         self._calls: dict[str, int] = {}
         self._parameters: ParameterWatch | None = None
         self._now: _Step | None = None
@@ -152,8 +159,8 @@ class Recording:
         for name, model in self._models.items():
             self._observers[name].steps = self.step
             if not is_out_of_reach(model):
-                self._hooks.add(model.register_forward_pre_hook(Hook(self._pass_hook(name)), with_kwargs=True))
-                self._hooks.add(model.register_forward_hook(Hook(self._passed_hook(name)), always_call=True))
+                self._pass_hooks.add(model.register_forward_pre_hook(Hook(self._pass_hook(name)), with_kwargs=True))
+                self._pass_hooks.add(model.register_forward_hook(Hook(self._passed_hook(name)), always_call=True))
         self._hooks.optimizer_steps(self._step_begins, self._step_ended)
         self._spy.__enter__()
 
@@ -167,6 +174,7 @@ class Recording:
             self._end_step_by_hand()
             self._end_step()
             self.drain()
+            self._stay_apart()
         with self._careful("The end"):
             self._sink.close()
         if self.step > self._first_step and not self._seen:
@@ -180,8 +188,10 @@ class Recording:
     def _detach(self) -> None:
         _opened.discard(self)
         self._functions.close()
-        self._passing_hooks.close()
-        self._hooks.close()
+        for parts in self._parts.values():
+            parts.close()
+        for hooks in (self._passing_hooks, self._pass_hooks, self._hooks):
+            hooks.close()
         self._spy.__exit__()
 
     def leave(self) -> None:
@@ -190,10 +200,19 @@ class Recording:
         for observer in self._observers.values():
             observer.close()
 
+    def _observer(self, name: str) -> Observer:
+        reached = functools.partial(self._backward_reached, name)
+        return Observer(self._models[name], self._emitter(name), spy=False, on_backward=reached)
+
     def _emitter(self, model: str) -> Callable[[Observation], None]:
         if len(self._models) == 1:
             return self._log.observe
-        return lambda seen: self._log.observe(dataclasses.replace(seen, subject=f"{model}/{seen.subject}" if seen.subject else model))
+
+        def emit(seen: Observation) -> None:
+            seen = dataclasses.replace(seen, subject=f"{model}/{seen.subject}" if seen.subject else model)
+            (self._log if self._together is None else self._together).observe(seen)
+
+        return emit
 
     def _careful(self, where: str) -> _Careful:
         """Keep an exception of ours away from the loop that is watched."""
@@ -211,37 +230,142 @@ class Recording:
             if self not in _opened:  # closed by a hook of this very pass: torch calls the rest of them all the same, and without keywords
                 return
             with self._careful("A pass"):
-                self._functions.recover(module)
-                if self._by_hand is not None:
-                    self._look_for_steps_by_hand(self._by_hand)
-                self._seen, self._speaking = True, self._observers[name]
-                self._speaking.forward_begin(arguments or keywords)
+                if self._join_networks():
+                    self._parts[""].join(module, arguments or (keywords,))
+                    return
                 if torch.is_grad_enabled() and not _in_backward():
-                    for layer in self._passing:
-                        self._passing_hooks.add(layer.module.register_forward_hook(Hook(self._layer_hook(layer))))
-                    self._forget_evaluation()
-                    self._evaluating = not module.training
-                    self._calls.clear()
-                    if self._begin_step().row is not None and module.training and not is_opaque(module):
-                        self._functions.begin(module, self._prefix(name))
+                    self._whole.add(name)
+                    if name in self._parts:
+                        self._parts.pop(name).close()
+                elif name in self._parts:
+                    self._parts[name].whole_begins()
+                self._inside = module
+                self._functions.recover(module)
+                self._pass_begins(name, arguments or keywords, training=module.training)
+                self._follow(module, self._prefix(name))
 
         return begins
 
+    def _pass_begins(self, name: str, inputs: object, *, training: bool) -> None:
+        """A pass of a network begins."""
+        if self._by_hand is not None:
+            self._look_for_steps_by_hand(self._by_hand)
+        self._seen, self._speaking = True, self._observers[name]
+        self._speaking.forward_begin(inputs, training=training)
+        if torch.is_grad_enabled() and not _in_backward():
+            self._forget_evaluation()
+            self._evaluating = not training
+            self._calls.clear()
+            self._begin_step()
+
+    def _follow(self, module: nn.Module, prefix: str) -> None:
+        """See what is not hooked all the time, in a network (or a part of one) that computes in a training pass."""
+        if not torch.is_grad_enabled() or _in_backward():
+            return
+        for layer in self._passing:
+            self._passing_hooks.add(layer.module.register_forward_hook(Hook(self._layer_hook(layer))))
+        if self._now is not None and self._now.row is not None and module.training and not is_opaque(module):
+            self._functions.begin(module, prefix)
+
     def _passed_hook(self, name: str) -> Callable[..., None]:
         def passed(module: nn.Module, _: tuple[Any, ...], output: Any) -> None:
-            self._passing_hooks.close()
-            self._functions.end(module)
+            self._leave(module)
+            if name in self._parts:
+                self._parts[name].whole_ended()
             if output is not None:  # None: the pass raised
                 with self._careful("A pass"):
                     self._observers[name].forward_end(output)
 
         return passed
 
+    def _leave(self, module: nn.Module) -> None:
+        """A network, or a part of one, has computed or raised."""
+        self._inside = None
+        self._passing_hooks.close()
+        self._functions.end(module)
+
     def join_pass(self, model: nn.Module, arguments: tuple[Any, ...]) -> None:
-        """A pass of a network began before `open`; what is still to be computed is recorded."""
+        """A pass of a network, or of a part of one, began before `open`; what is still to be computed is recorded."""
         for name, watched in self._models.items():
             if watched is model:
                 self._pass_hook(name)(model, arguments, {})
+                return
+        for name, watched in self._models.items():
+            if any(part is model for part in watched.modules()):
+                self._follow_parts(name).join(model, arguments)
+                return
+
+    # ------------------------------------------------------------ networks whose parts are called one by one
+
+    def _follow_parts(self, name: str) -> PartCalls:
+        """Take calls of a network's parts for its passes from now on."""
+
+        def begins(inputs: object, training: bool) -> None:
+            with self._careful("A pass"):
+                self._pass_begins(name, inputs, training=training)
+
+        def enters(part: nn.Module, part_name: str) -> None:
+            with self._careful("A pass"):
+                self._inside, self._speaking = part, self._observers[name]
+                self._observers[name].part_begin()
+                if next(part.children(), None) is not None:
+                    self._follow(part, f"{self._prefix(name)}{part_name}.")
+
+        def leaves(part: nn.Module, output: Any) -> None:
+            self._leave(part)
+            if output is not None:
+                with self._careful("A pass"):
+                    self._observers[name].part_end(output)
+
+        self._parts[name] = parts = PartCalls(self._models[name], begins, enters, leaves)
+        return parts
+
+    def _met_part(self, layer: Layer) -> None:
+        """A layer has computed in training outside of any pass: the loop calls parts of its network."""
+        name = layer.name.partition("/")[0] if len(self._models) > 1 else next(iter(self._models))
+        if name in self._whole or name in self._parts or is_out_of_reach(self._models[name]) or _in_backward():
+            return
+        with self._careful("A pass"):
+            self._follow_parts(name).wait()
+
+    def _join_networks(self) -> bool:
+        """After the first step: whether several networks turn out to be one, which is watched as such from now on."""
+        together = self._together
+        if together is None or self._now is None or not self._now.optimizers:
+            return False
+        if is_distributed() or not together.are_one():
+            self._stay_apart()
+            return False
+        try:
+            whole = together.joined()
+        except KeyError:
+            self._stay_apart()
+            return False
+        self._end_step()
+        self._together, self._models, self._renamed = None, {"": whole}, as_part
+        self._pass_hooks.close()
+        for parts in self._parts.values():
+            parts.close()
+        for observer in self._observers.values():
+            observer.close()
+        self._parts, self._trainers, self._speaking = {}, weakref.WeakKeyDictionary(), None
+        self._buffers.rename(as_part)
+        if self._parameters is not None:
+            self._parameters.rename(as_part)
+        self._layers = [Layer(as_part(layer.name), layer.module) for layer in self._layers]
+        self._places.update({as_part(name): place for name, place in self._places.items()})
+        self._observers, self._held = {"": self._observer("")}, _held_by(self._models)
+        self._observers[""].steps = self.step
+        self._follow_parts("")
+        return True
+
+    def _stay_apart(self) -> None:
+        """Several networks are no parts of one, or it is too late to tell."""
+        together, self._together = self._together, None
+        if together is not None:
+            together.release()
+
+    # ------------------------------------------------------------ outputs
 
     def _prefix(self, name: str) -> str:
         return f"{name}/" if len(self._models) > 1 else ""
@@ -258,6 +382,8 @@ class Recording:
 
         def computed(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
             if torch.is_grad_enabled():
+                if self._inside is None:
+                    self._met_part(layer)
                 self._take(name, kind, output)
 
         return computed
@@ -278,7 +404,8 @@ class Recording:
                 return
             place = self._places.get(name)
             if place is None:
-                place = self._places[name] = self._buffers.place(name, kind)
+                new_name = self._renamed(name)
+                place = self._places[name] = self._places[new_name] = self._buffers.place(new_name, kind)
             if self._functions.active or torch.is_autocast_enabled(values.device.type):
                 with torch._C.DisableTorchFunction(), torch.autocast(values.device.type, enabled=False):
                     self._buffers.add(place, now.row, values)
@@ -300,9 +427,13 @@ class Recording:
             if self._now is not None and not self._now.optimizers:  # after it, the loss is another network's
                 self._now.losses.append(_kept(call.result))
 
-    def _backward_reached(self) -> None:
+    def _backward_reached(self, name: str) -> None:
         """A backward pass has come to an output of a network; of several outputs the first counts."""
         task = torch._C._current_graph_task_id()
+        if self._together is not None:
+            self._together.reached(name, task)
+        if name in self._parts:
+            self._parts[name].over()
         if task == self._backward_task or self._now is None:
             return
         with self._careful("A backward pass"):
@@ -363,6 +494,10 @@ class Recording:
             now.stepped.add(id(optimizer))
             now.hyper.update(hyper_parameters(optimizer, now.groups))
             now.groups += len(optimizer.param_groups)
+            if self._together is not None:
+                self._together.stepped((name for name, observer in self._observers.items() if observer in self._stepping), id(optimizer))
+            for parts in self._parts.values():
+                parts.over()
             for observer in self._stepping:
                 observer.step_begin(optimizer)
             if now.row is not None:
@@ -443,6 +578,7 @@ class Recording:
 
     def read_now(self) -> None:
         """Write everything until now, because somebody looks: a step that its optimiser has taken is over, and so is an evaluation under way."""
+        self._stay_apart()
         self.finish_step()
         self.drain()
         for observer in self._observers.values():
