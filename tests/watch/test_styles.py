@@ -36,7 +36,7 @@ ALL = [
     Style("loaders_spawned", 4, ("0", "1", "2"), code=3),
     Style("threaded_lbfgs", 5, ("0", "1", "2"), code=1),
     Style("raises_in_the_middle", 3, ("0", "1", "2"), code=1),
-    Style("siamese_and_list", 4, ("Tower/conv", "Tower/rnn", "Linear/Linear", "Linear-2/Linear")),
+    Style("siamese_and_list", 4, ("Tower.conv", "Tower.rnn", "Linear", "Linear-2")),
 ]
 
 

@@ -90,7 +90,7 @@ class PartCalls:
             self._running.append(part)
             if len(self._running) > 1 or self._waiting:
                 return
-            state = torch.is_grad_enabled(), self._in_training()
+            state = torch.is_grad_enabled(), self._in_training(part)
             if self._first is None or part is self._first or state != self._state:
                 self._first, self._state = part, state
                 self._begins(arguments or keywords, state[1])
@@ -104,6 +104,6 @@ class PartCalls:
         if not self._running and not self._waiting:
             self._leaves(part, output)
 
-    def _in_training(self) -> bool:
-        """Whether the parts to which it matters are in training mode; where it matters to none, any part at all."""
-        return any(part.training for part in self._careful or self._network.children())
+    def _in_training(self, part: nn.Module) -> bool:
+        """Whether any layer to which it matters is in training mode; where it matters to none, this part."""
+        return any(layer.training for layer in self._careful) if self._careful else part.training

@@ -42,7 +42,7 @@ from convscope.watch.parameters import ParameterWatch
 from convscope.watch.part_calls import PartCalls
 from convscope.watch.ranks import Alone, Sink, is_distributed, sink_for
 from convscope.watch.stats import SAMPLE_SIZE
-from convscope.watch.together import Together, as_part
+from convscope.watch.together import Together
 
 ROWS = 32  # steps in the buffers; what they hold is read together, which is cheaper
 ROWS_ON_DEVICE = 64  # the same on an accelerator, where reading waits for the device
@@ -342,18 +342,18 @@ class Recording:
             self._stay_apart()
             return False
         self._end_step()
-        self._together, self._models, self._renamed = None, {"": whole}, as_part
+        self._together, self._models, self._renamed = None, {"": whole}, together.as_part
         self._pass_hooks.close()
         for parts in self._parts.values():
             parts.close()
         for observer in self._observers.values():
             observer.close()
         self._parts, self._trainers, self._speaking = {}, weakref.WeakKeyDictionary(), None
-        self._buffers.rename(as_part)
+        self._buffers.rename(self._renamed)
         if self._parameters is not None:
-            self._parameters.rename(as_part)
-        self._layers = [Layer(as_part(layer.name), layer.module) for layer in self._layers]
-        self._places.update({as_part(name): place for name, place in self._places.items()})
+            self._parameters.rename(self._renamed)
+        self._layers = [Layer(self._renamed(layer.name), layer.module) for layer in self._layers]
+        self._places.update({self._renamed(name): place for name, place in self._places.items()})
         self._observers, self._held = {"": self._observer("")}, _held_by(self._models)
         self._observers[""].steps = self.step
         self._follow_parts("")

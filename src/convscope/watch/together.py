@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from torch import nn
 
 from convscope.records import Observation
+from convscope.watch.layers import unwrapped
 
 
 class Together:
@@ -64,12 +65,17 @@ class Together:
         for seen in held:
             self._emit(seen)
 
+    def as_part(self, layer: str) -> str:
+        """The name that a layer of one of them has in the network that holds them all: "head.0.1" for "head/0.1".
 
-def as_part(name: str) -> str:
-    """The name that a layer of one of several networks has in the network that holds them all.
-
-    Example:
-        >>> as_part("head/0.1")
-        'head.0.1'
-    """
-    return name.replace("/", ".", 1)
+        A network that is a layer itself, and was called by its class ("head/Linear"), is called by its own name.
+        """
+        network, slash, inner = layer.partition("/")
+        if not slash:
+            return layer
+        own = type(unwrapped(self._networks[network])).__name__
+        known = {name for name, _ in self._networks[network].named_modules()}
+        rest = inner[len(own) :]
+        if inner.startswith(own) and rest[:1] in ("", ":", ".") and inner not in known:
+            return network + rest
+        return f"{network}.{inner}"
