@@ -295,8 +295,8 @@ class _Attached:
 
         if not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return
-        trained = self._fresh() - self._watched
-        if not any(id(parameter) in trained for parameter in module.parameters()):
+        trained = self._fresh()
+        if not any(id(parameter) in trained - self._watched for parameter in module.parameters()):
             whole = self._by_hand(module) or self._in_vain(module)
             if whole is None:
                 return
@@ -426,10 +426,12 @@ def trained_networks(module: nn.Module, trained: set[int]) -> dict[str, nn.Modul
 
 
 def _modules() -> list[nn.Module]:
-    """Every module in this process."""
+    """Every module in this process, but for those that the watcher made."""
     from torch import nn
 
-    return [one for one in gc.get_objects() if issubclass(type(one), nn.Module)]
+    from convscope.watch.together import Joined
+
+    return [one for one in gc.get_objects() if issubclass(type(one), nn.Module) and type(one) is not Joined]
 
 
 def _is_of_the_making(module: nn.Module, held: Counter[torch.Size]) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 MOST_IMAGES = 4096  # of a batch; fewer would make an evaluation of training images look like a leak
 RUNS, RUN = 8, 16  # how many runs of how many neighbouring pixels of an image are looked at: on MNIST no two of 60,000 images share them
-GOLDEN = 0.618  # of a row lies between the beginnings of two runs, so that they come to lie in all columns
+GOLDEN = 0.6180339887  # the golden ratio less 1: of a sample, from the beginning of one run to that of the next
 MOST_KNOWN = 16_384  # hashes kept; beyond it only every second, then every fourth value is kept, by its lowest bits
 COME_AGAIN = 0.9  # of the training images were seen before: the second epoch is under way
 FIRST_BATCHES = 64  # whose order is remembered
@@ -52,7 +52,8 @@ def hashes_of(images: Tensor) -> Tensor | None:
     number, size = min(len(images), MOST_IMAGES), count // len(images)
     rows = images.detach().contiguous()
     if size > RUNS * RUN:
-        rows = rows.as_strided((number, RUNS, RUN), (size, _stride(size, images.shape[-1]), 1), rows.storage_offset())
+        rows = rows.view(len(rows), size)[:number]
+        rows = torch.cat([rows[:, start : start + RUN] for start in _starts(size)], 1)
     elif size % 2:
         rows = torch.nn.functional.pad(rows[:number].flatten(1), (0, 1))
     pairs = rows[:number].reshape(number, -1).contiguous().float().view(torch.int64)
@@ -60,11 +61,10 @@ def hashes_of(images: Tensor) -> Tensor | None:
     return (pairs * _factors(pairs.shape[1], pairs.device)).sum(1)
 
 
-def _stride(size: int, width: int) -> int:
-    """Elements from one run to the next."""
-    stride = (size - RUN) // (RUNS - 1)
-    spread = stride - (stride - round(GOLDEN * width)) % max(width, 1)
-    return spread if spread >= RUN else stride
+@lru_cache(maxsize=8)
+def _starts(size: int) -> tuple[int, ...]:
+    """Where the runs begin: multiples of the golden ratio fall evenly on rows, columns and patches of any width, as no fixed stride does."""
+    return tuple(int((GOLDEN * (run + 0.5)) % 1.0 * (size - RUN)) for run in range(RUNS))
 
 
 @lru_cache(maxsize=8)

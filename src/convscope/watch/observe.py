@@ -106,6 +106,10 @@ class Observer:
                 look_at_loss_input(call, self.steps, self._deferred, self._emit)
             self._passes.loss_called(call)
 
+    def dropout_called(self) -> None:
+        """Dropout has dropped something, in a module or called as a function."""
+        self._passes.dropout_called()
+
     def _backward_reached(self) -> None:
         self._unstepped += 1
         if self._last is not None:

@@ -51,18 +51,20 @@ class AmountTally:
         error: sum over samples of the squared error, averaged over columns.
         means: mean of each column of the targets.
         squares: sum of squared deviations from it.
+        within: the same from the mean of the batch alone, averaged over columns.
     """
 
     samples: int = 0
     error: float = 0.0
     means: Sums = field(default_factory=lambda: numpy.zeros(0))
     squares: Sums = field(default_factory=lambda: numpy.zeros(0))
+    within: float = 0.0
 
     def add(self, figures: Numbers) -> None:
         """Add what `amounts` gave for one pass."""
         samples, error = round(figures[0]), figures[1]
         means, variances = numpy.array(figures[2:]).reshape(2, -1)
-        self.join(AmountTally(samples, error * samples, means, variances * samples))
+        self.join(AmountTally(samples, error * samples, means, variances * samples, float(variances.mean()) * samples))
 
     def join(self, other: AmountTally) -> None:
         """Add the sums of other passes (Chan, Golub and LeVeque's formula); of targets of another width only the newer are kept."""
@@ -70,11 +72,13 @@ class AmountTally:
             return
         if len(other.means) != len(self.means):
             self.samples, self.error, self.means, self.squares = other.samples, other.error, other.means, other.squares
+            self.within = other.within
             return
         samples, apart = self.samples + other.samples, other.means - self.means
         self.squares = self.squares + other.squares + apart**2 * (self.samples * other.samples / samples)
         self.means = self.means + apart * (other.samples / samples)
         self.error += other.error
+        self.within += other.within
         self.samples = samples
 
     @property

@@ -219,6 +219,7 @@ def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Call
                 call.result.detach().float().mean(),
                 _plain_loss(call, rows, target) if values.ndim == 2 else zero + HUGE,
                 _weight_ratio(call.weight) if call.weight is not None else zero + 1,
+                _heaviest(call.weight) if call.weight is not None else zero - 1,
                 target.float().mean(),
                 _plain_binary_loss(call) if call.name in YES_OR_NO and same_shape else zero + HUGE,
             ]
@@ -235,9 +236,25 @@ def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Call
     name, index = call.name, not target.is_floating_point()  # the closure keeps no tensor alive
 
     def receive(numbers: Numbers) -> None:
-        low, high, row, column, log_row, log_column, zeros, aim_low, aim_high, whole, aim_row, loss, plain, weights, aim_mean, binary = (
-            numbers
-        )
+        (
+            low,
+            high,
+            row,
+            column,
+            log_row,
+            log_column,
+            zeros,
+            aim_low,
+            aim_high,
+            whole,
+            aim_row,
+            loss,
+            plain,
+            weights,
+            heaviest,
+            aim_mean,
+            binary,
+        ) = numbers
         kind = "index" if index else "probability" if aim_row < 1e-3 and aim_low >= 0 else "whole" if whole else "real"
         emit(
             Observation(
@@ -261,6 +278,7 @@ def look_at_loss_input(call: LossCall, step: int, deferred: Deferred, emit: Call
                     "plain_loss": plain if abs(plain) < HUGE else None,
                     "plain_binary_loss": binary if abs(binary) < HUGE else None,
                     "weight_ratio": weights,
+                    "heaviest": int(heaviest) if heaviest >= 0 else None,
                 },
             )
         )
@@ -274,6 +292,12 @@ def _weight_ratio(weight: Tensor) -> Tensor:
     if len(weight) == 1:
         return torch.maximum(weight, 1 / weight)[0]
     return weight.amax() / weight.amin()
+
+
+def _heaviest(weight: Tensor) -> Tensor:
+    """The class that counts most; of a single weight, yes (1) or no (0)."""
+    weight = weight.detach().float().reshape(-1)
+    return (weight[0] > 1).float() if len(weight) == 1 else weight.argmax().float()
 
 
 def _plain_loss(call: LossCall, rows: Tensor, target: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from convscope.records import Observation
 from convscope.watch.backward import node_of_backward, root_of_backward
 from convscope.watch.comparison_spy import ComparisonSpy, DifferenceSpy
 from convscope.watch.deferred import Codes, Deferred, Numbers
+from convscope.watch.dropout_spy import called_by_a_module
 from convscope.watch.graph_facts import BATCH_NORMS, DROPOUTS, NORMS, first_tensor, tensors_of, unlisted_modules
 from convscope.watch.identity import THEN_EVERY as SAMPLES_THEN_EVERY
 from convscope.watch.identity import Identity, hashes_of_inputs
@@ -31,7 +32,7 @@ from convscope.watch.loss_spy import LossCall
 from convscope.watch.observe_amounts import LOSSES as LOSSES_OF_AMOUNTS
 from convscope.watch.observe_amounts import AmountTally, amounts
 from convscope.watch.observe_evaluation import Counts, Evaluation, Tally, entropy, sum_of_counts
-from convscope.watch.observe_loss import Answers, answers, choices, compared_answers, compared_choices, holds_shares
+from convscope.watch.observe_loss import YES_OR_NO, Answers, answers, choices, compared_answers, compared_choices, holds_shares
 
 Emit = Callable[[Observation], None]
 MOST_PENDING = 64  # passes that wait for a backward pass
@@ -62,6 +63,7 @@ class Pass:
     amounts: Tensor | None = None  # what `amounts` gives, where answers are compared with amounts
     counts: bool = False  # as an evaluation
     share_known: float = 0.0  # of its samples, trained on; set when the hashes are read
+    dropped: bool = False  # whether dropout was called as a function although the network is in evaluation mode
 
 
 @dataclass(slots=True)
@@ -77,6 +79,9 @@ class _Modes:
     eval_since: int = 0
     norm_in_train: bool = False
     asked_again: int = 0
+    norm_on_known: int = 0
+    norm_on_new: int = 0
+    dropped: int = 0
 
 
 class PassWatch:
@@ -216,9 +221,16 @@ class PassWatch:
             figures = amounts(call.input, call.target) if call.name in LOSSES_OF_AMOUNTS else None
             self._amounted(current, call.result.detach().mean(), figures)
 
+    def dropout_called(self) -> None:
+        """Dropout has dropped something."""
+        current = self._now
+        if current is not None and not current.network_training and not current.dropped:
+            current.dropped = not called_by_a_module()
+
     def _chooses(self, call: LossCall) -> bool:
-        """Whether a loss compares scores of classes; of one that compares amounts too, the first targets tell, once."""
-        if call.name not in LOSSES_OF_AMOUNTS:
+        """Whether a loss compares scores of classes; of one that compares amounts or several yes-or-no answers too, the first targets tell, once."""
+        several = call.name in YES_OR_NO and call.target.ndim > 1 and call.target.shape == call.input.shape and call.target.shape[1] > 1
+        if call.name not in LOSSES_OF_AMOUNTS and not several:
             return True
         if call.name not in self._of_classes:
             self._of_classes[call.name] = holds_shares(call.target)
@@ -361,12 +373,14 @@ class PassWatch:
         self._phase_passes += 1
         self._modes.eval_passes += 1
         one.counts = True
-        in_training = one.norms_training or (one.network_training and bool(self._drops))
 
         def receive(found: Codes) -> None:
             one.share_known = self._evaluation.add(found, self.identity)
+            in_training = one.norms_training or one.dropped or (one.network_training and bool(self._drops))
             if in_training and not one.exempt and one.share_known < 0.5:
                 self._note_eval_in_train(one, again=self._evaluation.asked_again(found))
+            elif one.norms_training and not one.exempt:
+                self._modes.norm_on_known += 1
 
         if one.hashes is not None:
             self._deferred.add_codes(one.hashes, receive)
@@ -383,6 +397,8 @@ class PassWatch:
         modes.eval_in_train += 1
         modes.inner_in_train += not one.network_training
         modes.norm_in_train = one.norms_training
+        modes.norm_on_new += one.norms_training
+        modes.dropped += one.dropped
 
     def _count_training(self, step: int, classes: int, codes: Codes) -> None:
         labels = self._fit.add(codes, classes)
@@ -434,6 +450,7 @@ class PassWatch:
             largest = int(self._labels.max()) / int(self._labels.sum())
             numbers = {"batches": int(batches), "batch_size": sizes / batches, "classes": int((self._labels > 0).sum())}
             shares = {"entropy": entropy(self._labels), "batch_entropy": entropies / batches, "largest_share": largest}
+            shares["largest_class"] = int(self._labels.argmax())
             self._emit(Observation(step, "labels", "", {**numbers, **shares}))
         fit, self._fit = self._fit, Tally()
         if fit.images:
@@ -453,6 +470,7 @@ class PassWatch:
         every = self._all_amounts
         every.join(newest)
         figures = {"samples": newest.samples, "error": newest.mean_error, "mean": every.mean, "variance": every.variance}
+        figures["batch_variance"] = every.within / every.samples
         self._amounts = AmountTally()
         self._emit(Observation(step, "amounts", "", {**figures}))
 
@@ -471,6 +489,9 @@ class PassWatch:
             "eval_in_train_since": m.eval_since,
             "inner_in_train": m.inner_in_train,
             "asked_again": m.asked_again,
+            "norm_on_known": m.norm_on_known,
+            "norm_on_new": m.norm_on_new,
+            "dropped": m.dropped,
         }
         self._emit(Observation(step, "modes", "", {**numbers, **evaluation, "batch_norm_in_train": m.norm_in_train}))
 

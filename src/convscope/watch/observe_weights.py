@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from convscope.diagnose.observations import scheduled
 from convscope.records import Observation
+from convscope.watch.by_hand import ByHand
 from convscope.watch.deferred import Deferred, Numbers
 from convscope.watch.graph_facts import fresh_share
-from convscope.watch.standstill import Standstill
+from convscope.watch.standstill import Standstill, unfrozen_in_vain
 
 Emit = Callable[[Observation], None]
 FILTER_STEPS = (4, 20, 100)  # looks at the filters after the first one; diagnoses.md, row 10, and one within five steps
@@ -33,6 +34,7 @@ MOST_LOOKS = 64  # backward passes between two steps that are looked at
 LEAST_RATE = 1e-7  # below it float32 rounds steps away by itself
 COARSE = (torch.float16, torch.bfloat16)
 LONG_STREAK = 5  # looks in a row: as many as a verdict needs
+UNDONE = 0.2  # of a step: less of it is left when the next one begins
 ROUNDED = 0.8  # of the elements with a gradient stay as they are after a step
 LARGE = 1000.0  # weights beyond which float32 is coarse too: it holds steps of 6e-5 and more
 
@@ -76,6 +78,14 @@ class _Before:
     pulled: Tensor  # elementwise: whether there is a gradient
     asked: Tensor  # by row: whether the gradient asks for a step that float32 can hold
     coarse: Tensor  # by row: whether the parameter's numbers are coarse, of low precision or large
+    after: Tensor | None = None  # the same elements right after the step
+
+    def surviving(self) -> Tensor:
+        """Which share of the step is still there: 1 where nobody touched the weights since, 0 where they were put back. Numerator and denominator."""
+        if self.after is None:
+            return torch.ones(2, device=self.values.device)
+        step, now = _as_real(self.after - self.values), _as_real(_table(self.parameters) - self.values)
+        return torch.stack([(now * step).sum(), step.square().sum()])
 
     def figures(self) -> Tensor:
         """By parameter: whether it has moved since, whether it should have, how many elements were pulled in vain in coarse numbers, how many at all."""
@@ -107,8 +117,8 @@ class WeightWatch:
         self._owners: dict[int, weakref.ref[torch.optim.Optimizer]] = {}
         self._standstill = Standstill(deferred)
         self._before: list[_Before] = []  # one for each optimiser of the step
-        self._checked = self._still = self._ungraded = self._rounded = 0
-        self._last = {"still_share": 0.0, "no_gradient": 0.0, "rounded_share": 0.0, "ungraded_fresh": 0.0}
+        self._checked = self._still = self._ungraded = self._rounded = self._undone = 0
+        self._last = {"still_share": 0.0, "no_gradient": 0.0, "rounded_share": 0.0, "ungraded_fresh": 0.0, "surviving": 1.0}
         self._still_layers = self._ungraded_layers = ""
         self._step = self._passes = 0
         self._looked = -1  # the last step at which idle parameters were looked for
@@ -128,7 +138,8 @@ class WeightWatch:
         carry = self._carries.get(id(optimizer))
         if carry is not None and carry.looks:
             self._judge(carry, step)
-        if carry is not None and carry.wanted:
+        elsewhere = isinstance(optimizer, ByHand) and all(p.grad is None for p in parameters)  # the loop keeps its gradients by itself
+        if carry is not None and carry.wanted and not elsewhere:
             self._look_for_erased(carry)
         if self._seen.get(id(optimizer)) != len(parameters):
             self._meet(optimizer, parameters, step)
@@ -136,7 +147,7 @@ class WeightWatch:
             return
         self._hold(optimizer, parameters)
         stands_at_minimum = isinstance(optimizer, torch.optim.LBFGS)  # rightly: it stops by itself
-        if parameters and not stands_at_minimum and (rate := _rate(optimizer.param_groups[0], 1.0)) > LEAST_RATE:
+        if parameters and not stands_at_minimum and not elsewhere and (rate := _rate(optimizer.param_groups[0], 1.0)) > LEAST_RATE:
             self._remember(parameters, rate, proportional=isinstance(optimizer, torch.optim.SGD))
         if self._looked != step:
             self._looked = step
@@ -173,6 +184,9 @@ class WeightWatch:
         if carry is not None:
             carry.armed, carry.looks = True, []
             carry.wanted, carry.came = scheduled(step + 1), False
+        for before in self._before:
+            if before.after is None:
+                before.after = _table(before.parameters)
 
     def write(self, step: int) -> None:
         """Emit the running counts (the deferred results have been read)."""
@@ -189,6 +203,7 @@ class WeightWatch:
         erased = max((carry.erased for carry in self._carries.values()), default=0)
         if self._checked or self._ungraded or self._rounded or erased:
             streaks = {"checked": self._checked, "still": self._still, "ungraded": self._ungraded, "rounded": self._rounded}
+            streaks["undone"] = self._undone
             names: dict[str, float | int | str | bool | None] = {
                 "still_layers": self._still_layers,
                 "ungraded_layers": self._ungraded_layers,
@@ -196,7 +211,7 @@ class WeightWatch:
                 "passes": self._passes,
             }
             self._emit(Observation(step, "updates", "", {**streaks, **self._last, **names}))
-        if (idle := self._standstill.numbers(self.head)) is not None:
+        if (idle := self._standstill.numbers(self.head, unfrozen_in_vain(self._model))) is not None:
             self._emit(Observation(step, "idle", "", idle))
 
     def close(self) -> None:
@@ -326,6 +341,16 @@ class WeightWatch:
             self._still_layers = ", ".join([_layer(name) for name, size in zip(names, still, strict=True) if size][:4])
 
         self._deferred.add(figures, receive)
+        with torch.no_grad():
+            surviving = torch.stack([one.surviving().to(before[0].values.device) for one in before]).sum(0)
+        self._deferred.add(surviving, self._receive_surviving)
+
+    def _receive_surviving(self, numbers: Numbers) -> None:
+        kept, taken = numbers
+        if not taken > 0:
+            return
+        self._last["surviving"] = kept / taken
+        self._undone = self._undone + 1 if kept < UNDONE * taken else 0
 
     def have_moved(self) -> bool:
         """Whether the weights are others than at the first pass; waits for the device."""
@@ -425,6 +450,10 @@ def _table(tensors: Sequence[Tensor]) -> Tensor:
         some = tensor.detach().reshape(-1)[:SAMPLE].to(device)
         parts += [some, some.new_zeros(SAMPLE - len(some))]
     return torch.cat(parts).view(len(tensors), SAMPLE)
+
+
+def _as_real(values: Tensor) -> Tensor:
+    return torch.view_as_real(values) if values.is_complex() else values.float()
 
 
 def _values(gradient: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from convscope.runlog import RunLog
 from convscope.watch.backward import root_of_backward
 from convscope.watch.buffers import Buffers
 from convscope.watch.by_hand import StepsByHand
+from convscope.watch.dropout_spy import DropoutSpy
 from convscope.watch.functional import FunctionCalls
 from convscope.watch.graph_facts import first_tensor
 from convscope.watch.hyper import hyper_parameters
@@ -115,7 +116,7 @@ class Recording:
         self._models, self._log, self._every = dict(models), log, every
         self._sink: Sink = Alone(log)
         self._layers, self.notes = watched_layers(models, wanted)
-        self._hooks, self._spy = Capture(), LossSpy(self._loss_called)
+        self._hooks, self._spies = Capture(), (LossSpy(self._loss_called), DropoutSpy(self._dropout_called))
         fast = {part for model in models.values() for part in fast_in_evaluation(model)}
         self._passing = [layer for layer in self._layers if layer.module in fast]  # hooked only while a training pass runs
         self._passing_hooks = Capture()
@@ -162,7 +163,8 @@ class Recording:
                 self._pass_hooks.add(model.register_forward_pre_hook(Hook(self._pass_hook(name)), with_kwargs=True))
                 self._pass_hooks.add(model.register_forward_hook(Hook(self._passed_hook(name)), always_call=True))
         self._hooks.optimizer_steps(self._step_begins, self._step_ended)
-        self._spy.__enter__()
+        for spy in self._spies:
+            spy.__enter__()
 
     def close(self) -> None:
         """Take every hook off and write what is left; also after an exception in the middle of a step."""
@@ -192,7 +194,8 @@ class Recording:
             parts.close()
         for hooks in (self._passing_hooks, self._pass_hooks, self._hooks):
             hooks.close()
-        self._spy.__exit__()
+        for spy in self._spies:
+            spy.__exit__()
 
     def leave(self) -> None:
         """Take every hook off in a child process, which shares the log's file with its parent and must not touch it."""
@@ -415,6 +418,10 @@ class Recording:
             self._trouble(f"Layer {name}", error)
 
     # ------------------------------------------------------------ losses and gradients
+
+    def _dropout_called(self) -> None:
+        if self._speaking is not None:
+            self._speaking.dropout_called()
 
     def _loss_called(self, call: LossCall) -> None:
         with self._careful("The loss"):

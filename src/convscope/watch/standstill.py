@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convscope.watch.deferred import Deferred, Numbers
 from convscope.watch.graph_facts import fresh_share
@@ -95,11 +95,12 @@ class Standstill:
 
         self._deferred.add(changed, receive)
 
-    def numbers(self, head: str) -> dict[str, Value] | None:
+    def numbers(self, head: str, in_vain: str = "") -> dict[str, Value] | None:
         """The numbers of an "idle" observation, when they are others than those before.
 
         Args:
             head: name of the layer that gives the network's answers.
+            in_vain: what `unfrozen_in_vain` gives.
         """
         if not self._looks:
             return None
@@ -116,10 +117,18 @@ class Standstill:
                 f"{reason}_layers": ", ".join(layers[:MOST_LAYERS]) + (" ..." if len(layers) > MOST_LAYERS else ""),
             }
         seen["fresh"] = sum(one.parameter.numel() for one in self._idle.values() if one.fresh) / self._weights
+        seen["in_vain"] = in_vain
         if seen == self._told:
             return None
         self._told = seen
         return seen
+
+
+def unfrozen_in_vain(model: nn.Module) -> str:
+    """Names of modules on which `requires_grad = True` was set, which a module does not hand on, and whose weights are frozen; "" without any."""
+    set_on = [(name, module) for name, module in model.named_modules() if vars(module).get("requires_grad") is True]
+    layers = [name for name, module in set_on if not any(parameter.requires_grad for parameter in module.parameters())]
+    return ", ".join(layers[:MOST_LAYERS]) + (" ..." if len(layers) > MOST_LAYERS else "")
 
 
 def _reason(parameter: Tensor, held: Collection[int]) -> Reason | None:

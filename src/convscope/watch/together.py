@@ -14,6 +14,10 @@ from convscope.records import Observation
 from convscope.watch.layers import unwrapped
 
 
+class Joined(nn.Module):
+    """Holds networks that are parts of one. It is made by the watcher and never called."""
+
+
 class Together:
     """The first step of several networks.
 
@@ -54,7 +58,7 @@ class Together:
         Raises:
             KeyError: a name cannot name a part.
         """
-        whole = nn.Module()
+        whole = Joined()
         for name, network in self._networks.items():
             whole.add_module(name, network)
         return whole

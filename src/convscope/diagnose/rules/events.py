@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from convscope.diagnose.rule import Rule, ev
+from convscope.diagnose.rule import Rule, ev, percent
 from convscope.diagnose.rules.layers import rate_instead
 from convscope.diagnose.view import RunView, Threshold, number
 from convscope.records import Finding, Fix, Observation
@@ -18,6 +18,7 @@ OFTEN = Threshold(8, "steps", "chosen: gradients that are cleared now and then, 
 WRONG_STEPS = Threshold(5, "steps in a row", "chosen: as for the other exact rules; a pass that no step follows is no training")
 SEVERAL = 2  # passes of an evaluation: a single one may be a look at something else
 AVERAGED = 0.4  # of the passes in training mode ask again what was asked before
+MODE_GAP = Threshold(0.05, "of the images", "chosen: the averages of batch norm are off by enough to cost accuracy")
 WRONG_SHARE = Threshold(0.5, "of the passes", "chosen: most of them", share=True)
 
 
@@ -137,7 +138,32 @@ def wrong_mode(view: RunView) -> Finding | None:
     on_purpose = not view.alone or number(modes, "asked_again", 0) > AVERAGED * as_train  # a generator's samples, averages over dropout
     if as_train >= SEVERAL and as_train > view.limit(WRONG_SHARE) * evaluated and phases * 4 <= max(trained, 4) and not on_purpose:
         return _evaluated_in_training_mode(modes, int(as_train), int(evaluated))
+    learned_from = number(modes, "norm_on_new", 0) + number(modes, "norm_on_known", 0)
+    costly = view.generalisation_gap > view.limit(MODE_GAP)
+    if learned_from >= SEVERAL and costly and phases * 4 <= max(trained, 4) and not on_purpose:
+        return _averages_spoilt(view, int(learned_from), int(evaluated))
     return None
+
+
+def _averages_spoilt(view: RunView, passes: int, evaluated: int) -> Finding:
+    """Some passes that are no training ran in training mode, on whatever images, and those that matter may well be in evaluation mode."""
+    return Finding(
+        "wrong_mode",
+        "warning",
+        "",
+        next((o.step for o in view.seen("modes") if number(o, "norm_on_new", 0) + number(o, "norm_on_known", 0) > 0), 0),
+        f"{passes} passes that are no training ran in training mode, and batch normalisation mixed their images into the averages that it uses for new "
+        f"images: of these {percent(view.generalisation_gap)} fewer are answered rightly than of training images.",
+        Fix(
+            "Call model.eval() before every pass that is no training, also in reports and checks on training images, and model.train() before training goes on."
+        ),
+        (
+            ev("passes in training mode that are no training", passes),
+            ev("passes that are no training", evaluated),
+            ev("training accuracy minus validation accuracy", view.generalisation_gap),
+        ),
+        "exact: the training flag in passes without a backward pass; the gap bears it out (pytorch issue 4741)",
+    )
 
 
 def _evaluated_in_training_mode(modes: Observation, as_train: int, evaluated: int) -> Finding:
@@ -160,6 +186,8 @@ def _evaluated_in_training_mode(modes: Observation, as_train: int, evaluated: in
             "Call model.eval() before validation and model.train() after it: setting model.training does not reach the layers inside, and neither reaches "
             "layers in a plain list (use nn.ModuleList)."
         )
+    if number(modes, "dropped", 0) == as_train:
+        return _dropped(since, as_train, evaluated)
     return Finding(
         "wrong_mode",
         "problem" if leaks and as_train == evaluated else "warning",
@@ -169,6 +197,21 @@ def _evaluated_in_training_mode(modes: Observation, as_train: int, evaluated: in
         fix,
         (ev("evaluation passes in training mode", as_train), ev("evaluation passes", evaluated)),
         "exact: the training flag in passes without a backward pass on images that are not trained on (pytorch issue 4741)",
+    )
+
+
+def _dropped(since: int, passes: int, evaluated: int) -> Finding:
+    """Dropout called as a function, which no mode of the network reaches."""
+    return Finding(
+        "wrong_mode",
+        "warning",
+        "",
+        since,
+        f"Dropout is called as a function that does not ask for the network's mode, so it switches off random units in validation too ({passes} of "
+        f"{evaluated} passes).",
+        Fix("Call F.dropout with training=self.training, or use nn.Dropout, which model.eval() switches off."),
+        (ev("evaluation passes with dropout", passes), ev("evaluation passes", evaluated)),
+        "exact: dropout that drops in a pass of a network in evaluation mode",
     )
 
 

@@ -26,6 +26,10 @@ BY_HEART = 0.95  # of the training images right
 DECOUPLED_DECAY = 0.01  # PyTorch's default for AdamW
 ADDED_DECAY = 5e-4  # of SGD for image classifiers (Simonyan and Zisserman 2015); 1e-4 in He et al. 2016
 HEAVY_DROPOUT = Threshold(0.8, "of the activations", "diagnoses.md, row 24", share=True)
+LEAD = Threshold(0.1, "of the samples", "chosen: dropout of one half costs less in training")
+NOT_LEARNED = 0.25  # of the loss of guessing: much is left to learn
+WORN = Threshold(0.4, "of the weights' first size", "chosen: of 66 healthy runs without batch norm none fell below 0.7", share=True)
+MEMORY = 0.05  # of the samples: more than that is learned by heart, which decay is there against
 DECAY_SHARE = Threshold(1.0, "times the gradient", "diagnoses.md, row 24: the decay pulls harder than the images")
 PENALTY_SHARE = Threshold(0.5, "times the rest of the loss", "chosen: a usual penalty is a hundredth of it")
 NEXT_TO_NOTHING = 1e-3  # of a loss
@@ -42,6 +46,7 @@ RARE_LABELS = 0.96  # of the labels: beyond it, that class is the honest answer 
 ANSWER_GAP = 0.1  # of the images: how far the share of the answers lies above that of the labels
 FEWEST_ANSWERS = 50  # in a window of training
 LARGE_WEIGHTS = Threshold(3, "times", "chosen: less hardly changes which class is answered", excess=True)
+FREQUENT = 1.5  # times an equal share of the labels
 USELESS = 0.02  # of the images: better than one constant answer by no more than chance
 MOST_ANSWERS = Threshold(0.8, "of the answers", "chosen: with an accuracy that one constant answer would reach", share=True)
 ONE_ANSWER = Threshold(0.95, "of the answers", "diagnoses.md, row 24", share=True)
@@ -147,7 +152,7 @@ def over_regularised(view: RunView) -> Finding | None:
     if not outcome.fair:
         return None
     if not (outcome.bad or outcome.poor):
-        return _penalised(view)
+        return _penalised(view) or _held_back(view) or _worn_down(view)
     dropout = number(network, "dropout", 0.0) if network is not None else 0.0
     if dropout >= view.limit(HEAVY_DROPOUT):
         return Finding(
@@ -161,6 +166,55 @@ def over_regularised(view: RunView) -> Finding | None:
             "TheDeepChecker; diagnoses.md, row 24",
         )
     return _penalised(view) or _decayed(view)
+
+
+def _held_back(view: RunView) -> Finding | None:
+    """Dropout so strong that the whole network answers new samples far better than the thinned one answers those it is trained on."""
+    network, outcome = view.last("network"), view.outcome
+    dropout = number(network, "dropout", 0.0) if network is not None else 0.0
+    lead = -view.generalisation_gap
+    if dropout < view.limit(HEAVY_DROPOUT) or not lead > view.limit(LEAD) or outcome.now < NOT_LEARNED * outcome.guessing:
+        return None
+    return Finding(
+        "over_regularised",
+        "warning",
+        "dropout",
+        0,
+        f"Dropout switches off {percent(dropout)} of the units in every step; without it, {percent(lead)} more new samples are answered rightly than "
+        "training samples with it, so it holds training back.",
+        Fix("Lower dropout to 0.5 or less (it is the share that is switched off, not the share that is kept).", {"dropout": 0.25}),
+        (ev("dropout", dropout), ev("validation accuracy minus training accuracy", lead), *loss_evidence(outcome)),
+        "TheDeepChecker; diagnoses.md, row 24",
+    )
+
+
+def _worn_down(view: RunView) -> Finding | None:
+    """Weight decay that has shrunk the weights to a fraction, in a network that has much left to learn even of its training samples."""
+    optimizer, network, outcome = view.last("optimizer"), view.last("network"), view.outcome
+    decay = number(optimizer, "weight_decay", 0.0) if optimizer is not None else 0.0
+    if (
+        decay <= _usual_decay(view) or network is None or number(network, "batch_norms", 0) > 0
+    ):  # behind batch norm the size of weights tells nothing
+        return None
+    shrunk = _shrinking(view)
+    if shrunk > view.limit(WORN) or not view.generalisation_gap < MEMORY or outcome.now < NOT_LEARNED * outcome.guessing:
+        return None
+    return Finding(
+        "over_regularised",
+        "warning",
+        "weight decay",
+        0,
+        f"Weight decay ({short(decay)}) has shrunk the weights to {percent(shrunk)} of their size, and the network has much left to learn of its training "
+        "samples: it is held back.",
+        Fix(f"Lower the weight decay to {short(_usual_decay(view))} or less.", {"weight_decay": min(_usual_decay(view), decay / 10)}),
+        (
+            ev("weight decay", decay),
+            ev("size of the weights now", percent(shrunk)),
+            ev("training accuracy minus validation accuracy", view.generalisation_gap),
+            *loss_evidence(outcome),
+        ),
+        "TheDeepChecker: overwhelming regularisation",
+    )
 
 
 def _decayed(view: RunView) -> Finding | None:
@@ -262,7 +316,7 @@ def one_class(view: RunView) -> Finding | None:
     outcome = view.outcome
     if not outcome.fair:
         return None
-    return _drowned(view) or _same_answer(view)
+    return _drowned(view) or _frequent_weighted(view) or _same_answer(view)
 
 
 def _drowned(view: RunView) -> Finding | None:
@@ -289,6 +343,34 @@ def _drowned(view: RunView) -> Finding | None:
             ev("most frequent label in validation", percent(truth)),
         ),
         "diagnoses.md, row 24",
+    )
+
+
+def _frequent_weighted(view: RunView) -> Finding | None:
+    """The loss gives the class that is most frequent anyway the greatest weight, and nearly all answers are that class."""
+    labels = view.last("labels")
+    weighted = [o for o in view.newest("loss_input") if o.numbers.get("heaviest") is not None]
+    if labels is None or not weighted or labels.numbers.get("largest_class") != weighted[0].numbers["heaviest"]:
+        return None
+    weights, share = number(weighted[0], "weight_ratio", 1), number(labels, "largest_share")
+    looks = [o for o in view.seen("fit") if number(o, "samples", 0) >= FEWEST_ANSWERS][-2:]
+    answers = min((number(o, "largest_answer") for o in looks), default=0.0)
+    if weights <= view.limit(LARGE_WEIGHTS) or share < FREQUENT / max(2, view.classes or 2) or answers < view.limit(ONE_ANSWER):
+        return None
+    return Finding(
+        "one_class",
+        "problem" if answers > share + ANSWER_GAP else "warning",
+        "weights of the loss",
+        0,
+        f"The loss counts the most frequent class ({percent(share)} of the labels) {short(weights)} times as much as another, so the network gives that "
+        f"answer for {percent(answers)} of the samples.",
+        Fix("Give rare classes the greater weights: one over their number, not their number.", {"class_weights": "auto"}),
+        (
+            ev("greatest weight of a class over the least", weights),
+            ev("most frequent label", percent(share)),
+            ev("most frequent answer", percent(answers)),
+        ),
+        "exact: weights of the loss and counts of the labels",
     )
 
 

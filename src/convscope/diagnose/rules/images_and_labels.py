@@ -33,6 +33,8 @@ HIGH_START = Threshold(2, "times the loss of guessing", "Karpathy's recipe: veri
 FAR_OFF = 4.0  # times the threshold: bytes instead of numbers around 0..1
 LEARNED_WELL = Threshold(0.25, "of the loss of guessing", "chosen: the scale of the images plainly does no harm", share=True)
 MIXED = Threshold(0.6, "of the labels' entropy", "diagnoses.md, row 23", share=True)
+ALIKE = Threshold(0.5, "of the targets' variance", "chosen: shuffled batches of 16 hold 0.94 of it")
+SAME_ORDER = 8  # batches in the order of the epoch before
 LEAKED = Threshold(0.02, "of the validation images", "chosen: above the share of natural duplicates in MNIST and Fashion-MNIST")
 ALL_TRAINED_ON = 0.98  # an evaluation on nothing but training samples measures the training accuracy, mostly on purpose
 LEAST_LEAKED = 20  # samples: fewer may be natural duplicates
@@ -138,7 +140,7 @@ def _absorbed(view: RunView) -> bool:
 
 def data_order_or_leak(view: RunView) -> Finding | None:
     """Sorted labels, validation images that are trained on, or batches that repeat."""
-    return _classes_stay_away(view) or _sorted_labels(view) or _leak(view) or _one_batch(view) or _repeats(view)
+    return _classes_stay_away(view) or _sorted_labels(view) or _sorted_amounts(view) or _leak(view) or _one_batch(view) or _repeats(view)
 
 
 def _sorted_labels(view: RunView) -> Finding | None:
@@ -163,6 +165,32 @@ def _sorted_labels(view: RunView) -> Finding | None:
             ev("batches looked at", int(number(labels, "batches"))),
         ),
         "entropy of a batch's labels over that of all labels below 0.6 (DeepCrime)",
+    )
+
+
+def _sorted_amounts(view: RunView) -> Finding | None:
+    """Batches whose targets are much alike, in the same order in every epoch, and new samples that are answered much worse."""
+    amounts, identity = view.last("amounts"), view.last("identity")
+    looks = [o for o in view.seen("validation") if number(o, "in_training", 0) < LEAKED.value and math.isfinite(number(o, "explained"))]
+    if amounts is None or identity is None or not looks or not view.alone or number(identity, "order_repeats", 0) < SAME_ORDER:
+        return None
+    whole, batch = number(amounts, "variance"), number(amounts, "batch_variance")
+    if not whole > 0 or batch / whole >= view.limit(ALIKE) or not _much_worse(looks):
+        return None
+    return Finding(
+        "data_order_or_leak",
+        "problem" if number(looks[-1], "explained") < view.limit(ALIKE) else "warning",
+        "training samples",
+        0,
+        f"The training samples come sorted: the targets of one batch differ only {percent(batch / whole)} as much as all targets, so the network learns "
+        "one kind and forgets the others.",
+        Fix("Shuffle the training samples in every epoch: DataLoader(..., shuffle=True).", {"shuffle": True}),
+        (
+            ev("variance of the targets in a batch", batch),
+            ev("variance of all targets", whole),
+            ev("explained of new samples' targets", number(looks[-1], "explained")),
+        ),
+        "variance within a batch over that of all targets, and equal hashes of batches from epoch to epoch (DeepCrime)",
     )
 
 
@@ -341,7 +369,7 @@ def _repeats(view: RunView) -> Finding | None:
             "exact: equal hashes of sampled pixels",
         )
     repeats, epoch = number(identity, "order_repeats", 0), number(identity, "epoch_batches", 0)
-    if repeats >= 8 and epoch >= 8:
+    if repeats >= SAME_ORDER and epoch >= SAME_ORDER:
         return Finding(
             "data_order_or_leak",
             "note",

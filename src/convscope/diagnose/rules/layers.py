@@ -11,11 +11,13 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from convscope.diagnose.changes import DEEP, higher_rate, lower_rate, usual_rate
-from convscope.diagnose.view import RunView, number
+from convscope.diagnose.view import RunView, Threshold, number
 from convscope.records import LayerStats
 
+DEAD = Threshold(0.6, "of a layer's channels", "diagnoses.md, row 17; 2 of 83 healthy runs had a layer beyond it", share=True)
 DEAD_SAMPLES = 256  # images over which a dead channel is never positive, at every place of each; with the outcome gate few are enough
 ALIVE_GRADIENT = 0.01  # of the last layer's, relative to the weights: ten times what counts as vanished
+ALL_ZERO = 0.95  # of a layer's values in the first step: no healthy start is so sparse
 START_RECORDS = 10  # of a layer: what they show was there before training could change much
 CUTTING_KINDS = frozenset({"relu", "relu_", "relu6", "threshold"})
 SQUASHING = {
@@ -39,9 +41,16 @@ def relative_gradient(records: Iterable[LayerStats]) -> float:
 
 
 def squashed_layers(view: RunView) -> dict[str, tuple[Sequence[LayerStats], float]]:
-    """Each tanh-like layer with the records of what enters it, and the size beyond which its curve is flat."""
-    pairs = itertools.pairwise(view.layers)
-    return {name: (view.layers[before], SQUASHING[kind]) for before, name in pairs if (kind := kind_of(view.layers[name])) in SQUASHING}
+    """Each tanh-like layer with the records of what enters it, and the size beyond which its curve is flat: infinite where its scale is the user's own."""
+    pairs = [(before, name, kind_of(view.layers[name])) for before, name in itertools.pairwise(view.layers)]
+    return {
+        name: (view.layers[before], SQUASHING.get(kind, math.inf)) for before, name, kind in pairs if kind in SQUASHING or is_a_tanh(kind)
+    }
+
+
+def is_a_tanh(kind: str) -> bool:
+    """Whether a layer is a tanh, or a module of the user's that is called after it (ScaledTanh)."""
+    return "tanh" in kind and "hard" not in kind and "shrink" not in kind
 
 
 def is_squashing(view: RunView) -> bool:
@@ -97,6 +106,17 @@ def recent_never_positive(records: Sequence[LayerStats]) -> tuple[int, int, int]
         if images >= DEAD_SAMPLES:
             break
     return channels - (mask & ((1 << channels) - 1)).bit_count(), channels, images
+
+
+def share_died(view: RunView) -> float:
+    """Share of the ReLU layers in which most channels are never positive now, although they were no layers of zeros at the start."""
+    layers = [records for records in view.layers.values() if kind_of(records) in CUTTING_KINDS]
+    died = 0
+    for records in layers:
+        dead, channels, images = recent_never_positive(records)
+        alive_first = records[0].first_step <= 1 and records[0].share_zero < ALL_ZERO
+        died += channels > 1 and images >= DEAD_SAMPLES and dead >= view.limit(DEAD) * channels and alive_first
+    return died / len(layers) if layers else 0.0
 
 
 def carries_signal(view: RunView) -> bool:

@@ -22,6 +22,7 @@ POSITIVE = ("Exp", "Softplus", "Relu", "Sigmoid")  # operations whose results ar
 SUM_GAP = Threshold(1e-3, "distance of a sum from 1", "diagnoses.md: float32 and bfloat16 softmax rows stay within it")
 NO_NEGATIVE_ZEROS = Threshold(0.2, "of the values exactly 0", "chosen: a ReLU before the loss zeroes about half of the scores", share=True)
 
+SEVERAL_LABELS = 1.1  # labels a sample, on average
 Shape = Callable[[Observation, float], bool]
 
 
@@ -238,6 +239,12 @@ def _constant_one(o: Observation, _: float) -> bool:
     return number(o, "lowest") == number(o, "highest") == 1.0 and number(o, "rows", 0) > 1
 
 
+def _several_labels(o: Observation, _: float) -> bool:
+    """Zeros and ones for every class, and not one each."""
+    zeros_and_ones = o.numbers.get("target") == "whole" and number(o, "target_lowest") == 0 and number(o, "target_highest") == 1
+    return zeros_and_ones and o.numbers.get("same_shape") is True and number(o, "target_mean") * number(o, "classes", 0) > SEVERAL_LABELS
+
+
 def _no_negative(o: Observation, _: float) -> bool:
     return number(o, "lowest") == 0 and number(o, "zeros", 0) > NO_NEGATIVE_ZEROS.value
 
@@ -357,6 +364,13 @@ _MISMATCHES: tuple[tuple[tuple[str, ...], Shape, Severity, str, str], ...] = (
         "problem",
         "The network's answers already lie between 0 and 1, but {loss} squeezes them into 0..1 once more, so it can never be sure.",
         "Remove the sigmoid or softmax at the end of the network, or use binary_cross_entropy.",
+    ),
+    (
+        ("cross_entropy",),
+        _several_labels,
+        "warning",
+        "Some samples have several labels at once (rows of zeros and ones with more than a single one), but {loss} lets the classes compete for one answer.",
+        "Use binary_cross_entropy_with_logits, which asks for each class by itself whether it is there.",
     ),
     (
         ("cross_entropy",),

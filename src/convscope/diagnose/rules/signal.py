@@ -14,12 +14,16 @@ from convscope.diagnose.changes import rounded
 from convscope.diagnose.ranking import CRASHES
 from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
 from convscope.diagnose.rules.layers import (
+    ALL_ZERO,
     CUTTING_KINDS,
+    DEAD,
     DEAD_SAMPLES,
     beyond,
+    is_a_tanh,
     kind_of,
     rate_instead,
     recent_never_positive,
+    share_died,
     squashed_layers,
 )
 from convscope.diagnose.view import RunView, Threshold, window_means
@@ -33,11 +37,16 @@ TOOTH_RISE, TOOTH_FALL = 3.0, 5.0  # diagnoses.md, row 16: growth within 60 step
 TOOTH_STEPS = 5  # from the top to the bottom
 ONE_EVENT = 40  # steps within which several crashes are one
 COLLAPSED = Threshold(0.95, "of the values near zero", "diagnoses.md, row 16", share=True)
-DEAD = Threshold(0.6, "of a layer's channels", "diagnoses.md, row 17; 2 of 83 healthy runs had a layer beyond it", share=True)
 LEARNED_WELL = Threshold(0.1, "of the loss of guessing", "chosen: units that are flat from the start plainly do no harm", share=True)
 HARDLY = 0.8  # of the loss of guessing: below it, a loss that still falls is on a good way
 CUT_OFF = 20  # steps in a row without any gradient
-ALL_ZERO = 0.95  # of a layer's values in the first step: no healthy start is so sparse
+BEGAN_DEAD = 0.9  # of a layer's values: an ordinary start gives half
+LONG_PLATEAU = Threshold(0.25, "of the run", "chosen: an ordinary start learns within its first tenth")
+STILL_THERE = 0.9  # of the first loss
+WIDELY = Threshold(0.5, "of the ReLU layers", "chosen: of 83 healthy runs 2 had a single layer beyond DEAD", share=True)
+NOT_LEARNED = 0.25  # of the loss of guessing: what is left shows that the dead channels are missed
+FLAT_SQUARE = 0.93  # tanh(2) squared: beyond it the slope is less than a tenth
+BELOW_SQUARE = 0.19  # mean square of values spread evenly between -0.75 and 0.75
 SATURATED = Threshold(0.5, "of the values", "DeepDiagnosis; TheDeepChecker", share=True)
 
 
@@ -230,11 +239,12 @@ def dead_units(view: RunView) -> Finding | None:
             continue
         if worst is None or dead / channels > worst[0]:
             worst = (dead / channels, name, dead, channels, images)
-    cut_off = _cut_off(view)
+    cut_off = _cut_off(view) or _began_dead(view)
     if worst is None or (cut_off is not None and gated(outcome) == "note"):
         return cut_off
     share, name, dead, channels, images = worst
-    severity: Severity = gated(outcome)
+    missed = outcome.fair and outcome.now > NOT_LEARNED * outcome.guessing and share_died(view) >= view.limit(WIDELY)
+    severity: Severity = gated(outcome, early="warning" if missed else "note")
     if share == 1.0 and outcome.fair and severity == "warning":
         severity = "problem"
     since = _dead_since(view.layers[name], dead, share)
@@ -284,6 +294,34 @@ def _cut_off(view: RunView) -> Finding | None:
     )
 
 
+def _began_dead(view: RunView) -> Finding | None:
+    """Layers that gave next to nothing but zeros before the first step, and a good part of the run that went by before anything was learned."""
+    outcome, losses = view.outcome, [loss for _, loss in view.losses]
+    zeros = [
+        name for name, r in view.layers.items() if kind_of(r) in CUTTING_KINDS and r[0].first_step <= 1 and r[0].share_zero >= BEGAN_DEAD
+    ]
+    late = losses[int(len(losses) * view.limit(LONG_PLATEAU))] if losses else math.nan
+    around = statistics.fmean(losses[: max(1, int(len(losses) * view.limit(LONG_PLATEAU)))]) if losses else math.nan
+    if not zeros or not outcome.fair or not min(late, around) > STILL_THERE * losses[0] or outcome.now < NOT_LEARNED * outcome.guessing:
+        return None
+    share = view.layers[zeros[0]][0].share_zero
+    return Finding(
+        "dead_units",
+        gated(outcome, early="warning"),
+        zeros[0],
+        0,
+        f"Before the first step {percent(share)} of what layer {zeros[0]} gives was zero already, so hardly anything passed through it and the first "
+        f"{percent(view.limit(LONG_PLATEAU))} of the training taught nothing.",
+        Fix(
+            "Begin with biases of zero in the hidden layers and Kaiming's initial weights; a bias that stands for the frequency of a class belongs into the "
+            "last layer alone.",
+            {"init": "kaiming_normal"},
+        ),
+        (ev("zeros at the start", percent(share)), ev("layers like this", len(zeros)), *loss_evidence(outcome)),
+        "share of zeros before the first step (TheDeepChecker); the loss bears it out",
+    )
+
+
 def _dead_since(records: Sequence[LayerStats], dead: int, share: float) -> int:
     """First look from which on the number of channels without a positive value never fell below `dead`; 0 when the layer began with zeros alone."""
     first = next((r for r in records if r.sample_count), records[0])
@@ -300,14 +338,15 @@ def _dead_since(records: Sequence[LayerStats], dead: int, share: float) -> int:
 def saturated_units(view: RunView) -> Finding | None:
     """Most inputs of a tanh or sigmoid layer lie where its slope is almost zero."""
     outcome, squashed = view.outcome, squashed_layers(view)
-    now = {name: _share_beyond(records[-20:], limit) for name, (records, limit) in squashed.items()}
-    start = {name: _share_beyond(records[:1], limit) for name, (records, limit) in squashed.items()}
+    now = {name: _share_flat(view, name, records, limit, slice(-20, None)) for name, (records, limit) in squashed.items()}
+    start = {name: _share_flat(view, name, records, limit, slice(0, 1)) for name, (records, limit) in squashed.items()}
     flat = [name for name, share in now.items() if share > view.limit(SATURATED)]
     if not flat:
         return None
     from_start = [name for name in flat if start[name] > view.limit(SATURATED)]
     name = max(from_start or flat, key=now.__getitem__)
     share, limit = now[name], squashed[name][1]
+    given = _share_at_ends(view, name, slice(-20, None)) >= share
     hindered = len(from_start) * 2 > len(squashed) and outcome.fair and outcome.now > view.limit(LEARNED_WELL) * outcome.guessing
     severity: Severity = gated(outcome, early="warning" if hindered else "note")
     change: dict[str, object] = {"norm": True, **rate_instead(view, 10)}
@@ -317,18 +356,45 @@ def saturated_units(view: RunView) -> Finding | None:
         "saturated_units",
         severity,
         name,
-        0 if from_start else _saturated_since(*squashed[name], view.limit(SATURATED)),
-        f"{percent(share)} of what enters layer {name} lies beyond ±{short(limit)}, where its curve is flat, so those units hardly react "
+        0 if from_start else _saturated_since(view, name, *squashed[name]),
+        f"{percent(share)} of what layer {name} gives lies at the ends of its range, where its curve is flat, so those units hardly react and hardly learn."
+        if given
+        else f"{percent(share)} of what enters layer {name} lies beyond ±{short(limit)}, where its curve is flat, so those units hardly react "
         "and hardly learn.",
         Fix("Normalise the images, draw smaller weights at the start, lower the learning rate, or use ReLU.", change),
         (
             ev("inputs in the flat part", percent(share)),
             ev("in the first step", percent(start[name])),
-            ev("beyond", limit),
+            *(() if given else (ev("beyond", limit),)),
             *loss_evidence(outcome),
         ),
         "Glorot and Bengio 2010; DeepDiagnosis; TheDeepChecker",
     )
+
+
+def _share_flat(view: RunView, name: str, entering: Sequence[LayerStats], limit: float, part: slice) -> float:
+    """Share of the values that lie where the curve is flat: by what enters the layer, or of a tanh by what it gives, whichever tells more.
+
+    What the layer before gives need not be what enters: a network may multiply it on the way.
+    """
+    entered = _share_beyond(entering[part], limit) if limit < math.inf else 0.0
+    return max(entered, _share_at_ends(view, name, part))
+
+
+def _share_at_ends(view: RunView, name: str, part: slice) -> float:
+    """The lower mean of two windows of the shares of a tanh's values that lie at the ends of its range; 0 for other layers."""
+    if not is_a_tanh(kind_of(view.layers[name])):
+        return 0.0
+    given = [_near_the_end(record) for record in view.layers[name][part] if record.sample_count]
+    return min(window_means(given, 10)) if given else 0.0
+
+
+def _near_the_end(record: LayerStats) -> float:
+    """Share of a tanh's values beyond three quarters of the greatest, where these are so great on average that most lie in the flat part; else 0."""
+    end = max(1.0, abs(record.minimum), abs(record.maximum))
+    share = beyond(record, 0.75 * end)
+    square = (record.mean**2 + record.std**2) / end**2
+    return share if share and square > share * FLAT_SQUARE + (1 - share) * BELOW_SQUARE else 0.0
 
 
 def _share_beyond(records: Sequence[LayerStats], limit: float) -> float:
@@ -337,13 +403,13 @@ def _share_beyond(records: Sequence[LayerStats], limit: float) -> float:
     return min(window_means(shares, 10)) if shares else 0.0
 
 
-def _saturated_since(records: Sequence[LayerStats], limit: float, share: float) -> int:
-    """First step from which on more than this share lay beyond the limit."""
-    since = records[-1].first_step
-    for record in reversed(records):
-        if record.sample_count and beyond(record, limit) <= share:
+def _saturated_since(view: RunView, name: str, entering: Sequence[LayerStats], limit: float) -> int:
+    """First step from which on more than the allowed share lay in the flat part."""
+    since = entering[-1].first_step
+    for at in range(len(entering) - 1, -1, -1):
+        if entering[at].sample_count and _share_flat(view, name, entering, limit, slice(at, at + 1)) <= view.limit(SATURATED):
             break
-        since = record.first_step
+        since = entering[at].first_step
     return since
 
 

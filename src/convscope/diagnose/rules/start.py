@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Sequence
 
 from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
-from convscope.diagnose.rules.layers import START_RECORDS, drawn_gain, is_squashing, relative_gradient
+from convscope.diagnose.rules.layers import START_RECORDS, drawn_gain, is_squashing, kind_of, relative_gradient
 from convscope.diagnose.rules.targets import far_targets
 from convscope.diagnose.view import LEARNED, RunView, Threshold, number
 from convscope.records import Finding, Fix, LayerStats, Observation, Severity
@@ -227,7 +227,10 @@ def _normalises(view: RunView) -> bool:
 
 def vanishing_signal(view: RunView) -> Finding | None:
     """The first layers' gradients are a tiny fraction of the last layers', and the network does not learn."""
-    outcome, layers = view.outcome, view.weighted_layers
+    outcome = view.outcome
+    layers = [
+        name for name in view.weighted_layers if "embedding" not in kind_of(view.layers[name])
+    ]  # most rows of a table rest at each step
     if len(layers) < 3 or not outcome.fair:
         return None
     ends = [view.layers[layers[0]], view.layers[layers[-1]]]

@@ -174,7 +174,7 @@ def update_no_op(view: RunView) -> Finding | None:
     if (idle := _idle_group(view)) is not None:
         return idle
     if updates is None or number(updates, "still", 0) < view.limit(STILL) or number(updates, "still_share", 0) < view.limit(MOST):
-        return _rounded(view, updates)
+        return _undone(view, updates) or _rounded(view, updates)
     layers, share = str(updates.numbers.get("still_layers") or ""), number(updates, "still_share")
     return Finding(
         "update_no_op",
@@ -279,10 +279,31 @@ def _erased(view: RunView, updates: Observation | None) -> Finding | None:
     )
 
 
+def _undone(view: RunView, updates: Observation | None) -> Finding | None:
+    """Something puts the weights back, nearly to where they were, after each step."""
+    if updates is None or number(updates, "undone", 0) < view.limit(STILL):
+        return None
+    left, since = number(updates, "surviving"), _since(view, "undone")
+    return Finding(
+        "update_no_op",
+        "problem" if view.outcome.bad or view.outcome.poor else "warning",
+        "",
+        since,
+        f"After each step something changes the weights back: only {percent(max(0.0, left))} of the step is left when the next one begins.",
+        Fix(
+            "Look for what writes to the weights between the steps: an average of weights (EMA) belongs into a copy of the network, and is not to be loaded "
+            "into the one that is trained."
+        ),
+        (ev("left of the step", percent(max(0.0, left))), ev("looks in a row", int(number(updates, "undone")))),
+        "exact: weights before and after a step, and before the next one",
+    )
+
+
 def _rounded(view: RunView, updates: Observation | None) -> Finding | None:
     """Most single weights lie in numbers too coarse for their steps, and the run goes badly."""
     outcome = view.outcome
-    if updates is None or number(updates, "rounded", 0) < view.limit(STILL) or not (outcome.bad or outcome.poor):
+    much_left = outcome.fair and outcome.now > view.limit(LEARNED_WELL) * outcome.guessing and _lately_rounded(view)
+    if updates is None or number(updates, "rounded", 0) < view.limit(STILL) or not (outcome.bad or outcome.poor or much_left):
         return None
     share, since = number(updates, "rounded_share"), _since(view, "rounded")
     return Finding(
@@ -302,6 +323,15 @@ def _rounded(view: RunView, updates: Observation | None) -> Finding | None:
             *loss_evidence(outcome),
         ),
         "exact: single weights before and after a step are equal while their gradient is not zero",
+    )
+
+
+def _lately_rounded(view: RunView) -> bool:
+    """Whether nearly all steps were rounded away over the last looks, at a learning rate that has not been lowered."""
+    looks = view.seen("updates")[-int(view.limit(STILL)) :]
+    rates = [rate for _, rate in view.learning_rates]
+    return (
+        bool(looks and rates) and rates[-1] > max(rates) / 2 and min(number(o, "rounded_share", 0) for o in looks) > view.limit(NEARLY_ALL)
     )
 
 
@@ -349,6 +379,8 @@ def mostly_frozen(view: RunView) -> Finding | None:
     if not frozen > 0:
         return _frozen_later(view, idle)
     outcome, fresh = view.outcome, number(network, "frozen_fresh", 0.0)
+    if (in_vain := _unfrozen_in_vain(view, frozen)) is not None:
+        return in_vain
     well = LEARNED_WELL if frozen > view.limit(MOST) else PERFECT
     learned = outcome.fair and outcome.now < view.limit(well) * outcome.guessing
     if head_frozen or (frozen > view.limit(NEARLY_ALL) and outcome.bad):
@@ -371,6 +403,26 @@ def mostly_frozen(view: RunView) -> Finding | None:
         ),
         (ev("frozen weights", percent(frozen)), ev("of these still as drawn at random", percent(fresh)), *loss_evidence(outcome)),
         "exact: requires_grad of every parameter (TrainCheck)",
+    )
+
+
+def _unfrozen_in_vain(view: RunView, frozen: float) -> Finding | None:
+    """requires_grad was set on a layer, which does not hand it on to its weights."""
+    seen = next((o for o in view.seen("idle") if o.numbers.get("in_vain")), None)
+    outcome = view.outcome
+    if seen is None or not frozen > view.limit(A_PART) or not outcome.fair:
+        return None
+    layers = str(seen.numbers["in_vain"])
+    learned = outcome.now < view.limit(LEARNED_WELL) * outcome.guessing
+    return Finding(
+        "mostly_frozen",
+        "note" if learned else "problem" if outcome.poor or outcome.bad else "warning",
+        layers.split(", ")[0],
+        seen.step,
+        f"requires_grad was set to True on {layers} itself, where it does nothing: {percent(frozen)} of the weights are still frozen and cannot learn.",
+        Fix("Call layer.requires_grad_(True), which reaches the weights, or set requires_grad on each of layer.parameters()."),
+        (ev("frozen weights", percent(frozen)), ev("set in vain on", layers), *loss_evidence(outcome)),
+        "exact: an attribute requires_grad of a module, and requires_grad of its parameters (TrainCheck)",
     )
 
 
