@@ -162,3 +162,36 @@ def test_an_encoder_and_a_decoder_with_an_optimiser_each_are_one_network():
                 optimizer.step()
     assert [subject for _, subject, _ in observed(watch, "network")] == [""]
     assert list(watch.layers()) == ["encoder.0", "encoder.1", "encoder.2", "encoder.3", "decoder"]
+
+
+def test_parts_of_a_network_that_are_trained_in_turns_are_not_judged_by_their_losses():
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"generator": nn.Linear(4, 8), "critic": nn.Linear(8, 1)})
+    of_generator, of_critic = (torch.optim.SGD(model[name].parameters(), lr=0.01) for name in ("generator", "critic"))
+    with Watcher(model) as watch:
+        for _ in range(40):
+            made = model["generator"](torch.randn(10, 4))
+            of_critic.zero_grad()
+            (model["critic"](made.detach()).mean() - model["critic"](torch.randn(10, 8)).mean()).backward()
+            of_critic.step()
+            of_generator.zero_grad()
+            (-model["critic"](made).mean()).backward()
+            of_generator.step()
+    reasons = {entry.name: entry.why for entry in watch.diagnose().not_checked}
+    assert reasons["lr_too_high"] == (
+        "optimisers take turns, so parts of the network have losses of their own, which do not tell how the whole goes"
+    )
+
+
+def test_a_second_stage_with_an_optimiser_of_its_own_is_no_turn():
+    torch.manual_seed(0)
+    model = Whole()
+    inputs, labels = data()
+    with Watcher(model) as watch:
+        for parameters in (model.head.parameters(), model.parameters()):
+            optimizer = torch.optim.SGD(parameters, lr=0.1)
+            for _ in range(10):
+                optimizer.zero_grad()
+                F.cross_entropy(model(inputs[:20]), labels[:20]).backward()
+                optimizer.step()
+    assert not observed(watch, "turns")

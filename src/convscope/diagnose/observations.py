@@ -72,6 +72,13 @@ KINDS: tuple[ObservationKind, ...] = (
         "no optimiser took a step",
     ),
     ObservationKind(
+        "turns",
+        "",
+        {},
+        "once, when optimisers have taken turns several times, each alone in its steps",
+        "the optimisers do not take turns",
+    ),
+    ObservationKind(
         "strays",
         "",
         {

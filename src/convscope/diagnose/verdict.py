@@ -76,7 +76,7 @@ def diagnose(
     not_checked: dict[str, str] = {}
     parts = by_network(view)
     for network, part in parts.items():
-        found, lacking = _ask(part, ignored, alone=len(parts) == 1, early=early)
+        found, lacking = _ask(part, ignored, early=early)
         findings += [dataclasses.replace(f, where=f"{network}/{f.where}" if f.where else network) if network else f for f in ranked(found)]
         not_checked.update(lacking)
     return Verdict(
@@ -106,7 +106,7 @@ def _of_network(view: RunView, prefix: str) -> RunView:
     return RunView(view.steps, layers, {kind: seen for kind, seen in observations.items() if seen}, view.scale, alone=False)
 
 
-def _ask(view: RunView, ignored: tuple[str, ...], *, alone: bool, early: bool) -> tuple[list[Finding], dict[str, str]]:
+def _ask(view: RunView, ignored: tuple[str, ...], *, early: bool) -> tuple[list[Finding], dict[str, str]]:
     """What every rule finds, and why some could not be applied."""
     findings: list[Finding] = []
     lacking: dict[str, str] = {}
@@ -114,7 +114,9 @@ def _ask(view: RunView, ignored: tuple[str, ...], *, alone: bool, early: bool) -
         looked_at = view if rule.exact else view.until_broken
         if rule.name in ignored:
             lacking[rule.name] = "it was switched off (--ignore)"
-        elif not rule.exact and not alone:
+        elif not rule.exact and view.seen("turns"):
+            lacking[rule.name] = "optimisers take turns, so parts of the network have losses of their own, which do not tell how the whole goes"
+        elif not rule.exact and not view.alone:
             lacking[rule.name] = "several networks are trained together, so the loss does not tell how one of them goes"
         elif (why := _lacking(rule, looked_at)) and rule.name != "update_no_op":  # an optimiser that never steps leaves nothing else to see
             lacking[rule.name] = why

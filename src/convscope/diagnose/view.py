@@ -105,7 +105,7 @@ class RunView:
         observations: by kind, in order.
         scale: factor on every threshold; 1 except when their robustness is measured.
         broke: whether these are the records up to a loss that is not finite.
-        alone: whether this is the only network that is trained.
+        alone: whether this is the only network that is trained, and as a whole.
     """
 
     steps: tuple[StepRecord, ...]
@@ -132,6 +132,7 @@ class RunView:
             {name: tuple(sorted(records, key=lambda record: record.first_step)) for name, records in by_layer.items()},
             {kind: tuple(found) for kind, found in by_kind.items()},
             scale,
+            alone="turns" not in by_kind,
         )
 
     def limit(self, threshold: Threshold) -> float:

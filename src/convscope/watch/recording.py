@@ -55,6 +55,8 @@ MOST_CALLS = (
     8  # of one layer in one pass that are told apart; further ones count as the last (a recurrent layer may run for thousands of steps)
 )
 
+TURNS = 4  # of optimisers, after which they plainly take turns: a second stage of a training is one
+
 NOTHING_SEEN = (
     "Optimiser steps were seen, but no pass of the network. What runs inside a compiled function or a transform of torch.func, and what a copy of the "
     "network computes, cannot be seen."
@@ -146,6 +148,8 @@ class Recording:
         self._used = 0  # rows of the buffers
         self._written_at = self._ended_at = time.monotonic()
         self._backward_task = -1
+        self._steppers: frozenset[int] = frozenset()  # optimisers of the step before
+        self._turns = 0  # times that other optimisers stepped than in the step before
         self._evaluating = self._loss_missed = False
 
     # ------------------------------------------------------------ opening and closing
@@ -572,9 +576,19 @@ class Recording:
             if not (now.losses or now.roots or self._loss_missed):
                 self._loss_missed = True
                 self._log.observe(Observation(now.number, "unseen_loss", "", {}))
+            self._note_turns(now)
             self.step = now.number + 1
             self._ended_at += now.seconds
             self._done.append(now)
+
+    def _note_turns(self, now: _Step) -> None:
+        """Say once that optimisers take turns, step after step: parts of the network then have losses of their own, as a generator and its critic."""
+        steppers, before = frozenset(now.stepped), self._steppers
+        if self._turns == TURNS or not steppers:
+            return
+        self._steppers, self._turns = steppers, self._turns + bool(before and not before & steppers)
+        if self._turns == TURNS:
+            self._log.observe(Observation(now.number, "turns", "", {}))
 
     def finish_step(self) -> None:
         """Say that nothing more belongs to a step whose optimiser has stepped; otherwise it ends when the next one begins."""
