@@ -51,7 +51,9 @@ def test_reports_in_training_mode_spoil_the_averages_of_batch_norm() -> None:
 
 
 def test_dropout_that_is_called_as_a_function() -> None:
-    modes = seen("modes", 250, **{**MODES, "evaluations": 2, "eval_in_train": 8, "eval_in_train_since": 75, "inner_in_train": 8, "dropped": 8})
+    modes = seen(
+        "modes", 250, **{**MODES, "evaluations": 2, "eval_in_train": 8, "eval_in_train_since": 75, "inner_in_train": 8, "dropped": 8}
+    )
     finding = found(judged(modes), "wrong_mode")
     assert (finding.severity, finding.step) == ("warning", 75)
     assert finding.message == (
@@ -70,7 +72,9 @@ def test_layers_that_are_unfrozen_in_vain() -> None:
     assert finding.message == (
         "requires_grad was set to True on body.0, body.1 itself, where it does nothing: 97 % of the weights are still frozen and cannot learn."
     )
-    assert said(judged(network, seen("idle", 60, **{**idle.numbers, "in_vain": ""}), losses=HALF_LEARNED)) == []  # a trained backbone, frozen
+    assert (
+        said(judged(network, seen("idle", 60, **{**idle.numbers, "in_vain": ""}), losses=HALF_LEARNED)) == []
+    )  # a trained backbone, frozen
 
 
 def test_steps_that_something_undoes() -> None:
@@ -158,7 +162,9 @@ def test_a_tanh_shows_in_what_it_gives_that_it_is_saturated(kind: str, end: floa
     assert finding.message == (
         "100 % of what layer 0.act gives lies at the ends of its range, where its curve is flat, so those units hardly react and hardly learn."
     )
-    calm = [r if r.layer != "0.act" else layer("0.act", r.first_step, kind, weighted=False, std=0.5, minimum=-end, maximum=end) for r in rows]
+    calm = [
+        r if r.layer != "0.act" else layer("0.act", r.first_step, kind, weighted=False, std=0.5, minimum=-end, maximum=end) for r in rows
+    ]
     assert said(judged(losses=HALF_LEARNED, rows=calm)) == []
 
 
@@ -177,7 +183,9 @@ def test_weights_of_the_loss_on_the_class_that_is_frequent_anyway() -> None:
 
 
 def test_several_labels_in_one_cross_entropy() -> None:
-    several = loss_inputs(target="whole", target_lowest=0.0, target_highest=1.0, target_mean=0.25, same_shape=True, shapes="32 × 10 and 32 × 10")
+    several = loss_inputs(
+        target="whole", target_lowest=0.0, target_highest=1.0, target_mean=0.25, same_shape=True, shapes="32 × 10 and 32 × 10"
+    )
     finding = found(judged(*several), "loss_output_mismatch")
     assert finding.severity == "warning"
     assert finding.message == (

@@ -115,7 +115,9 @@ def _ask(view: RunView, ignored: tuple[str, ...], *, early: bool) -> tuple[list[
         if rule.name in ignored:
             lacking[rule.name] = "it was switched off (--ignore)"
         elif not rule.exact and view.seen("turns"):
-            lacking[rule.name] = "optimisers take turns, so parts of the network have losses of their own, which do not tell how the whole goes"
+            lacking[rule.name] = (
+                "optimisers take turns, so parts of the network have losses of their own, which do not tell how the whole goes"
+            )
         elif not rule.exact and not view.alone:
             lacking[rule.name] = "several networks are trained together, so the loss does not tell how one of them goes"
         elif (why := _lacking(rule, looked_at)) and rule.name != "update_no_op":  # an optimiser that never steps leaves nothing else to see

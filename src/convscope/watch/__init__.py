@@ -7,9 +7,12 @@ stats.py        tensors to numbers, as pure functions
 buffers.py      one layer's outputs, collected over a few steps
 parameters.py   gradients and updates
 functional.py   activations called as functions
+part_calls.py   passes of a network of which only the parts are called
+together.py     whether several networks are parts of one
+exchange.py     how calls of torch.nn.functional are heard (loss_spy.py, dropout_spy.py)
 backward.py     what backward was called on, when no loss function was seen
 hyper.py        an optimiser's hyper-parameters
-observe.py      what diagnosis needs besides (with observe_*.py, loss_spy.py, graph_facts.py, identity.py, deferred.py)
+observe.py      what diagnosis needs besides (with observe_*.py, graph_facts.py, identity.py, deferred.py)
 """
 
 from __future__ import annotations
