@@ -6,11 +6,10 @@ Tells who listens, only while somebody watches, of every call that drops somethi
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
-from convscope.watch.exchange import exchange, restore
+from convscope.watch.exchange import Hearing
 from convscope.watch.graph_facts import DROPOUTS
 
 IN_TRAINING = {  # functions of torch.nn.functional, and what they take `training` for when it is not given
@@ -22,9 +21,6 @@ IN_TRAINING = {  # functions of torch.nn.functional, and what they take `trainin
     "feature_alpha_dropout": False,
 }
 MOST_FRAMES = 12  # from a listener up to the caller of a dropout function
-
-_listeners: list[Callable[[], None]] = []
-_lock = threading.Lock()
 
 
 class DropoutSpy:
@@ -40,19 +36,11 @@ class DropoutSpy:
         self._listener = listener
 
     def __enter__(self) -> DropoutSpy:
-        with _lock:
-            if not _listeners:
-                for name in IN_TRAINING:
-                    exchange(name, _dropped)
-            _listeners.append(self._listener)
+        _hearing.add(self._listener)
         return self
 
     def __exit__(self, *_: object) -> None:
-        with _lock:
-            _listeners.remove(self._listener)
-            if not _listeners:
-                for name in IN_TRAINING:
-                    restore(name)
+        _hearing.remove(self._listener)
 
 
 def called_by_a_module() -> bool:
@@ -71,5 +59,8 @@ def _dropped(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -
     share = args[1] if len(args) > 1 else kwargs.get("p", 0.5)
     training = args[2] if len(args) > 2 else kwargs.get("training", IN_TRAINING[name])
     if training and share > 0:
-        for listener in tuple(_listeners):
+        for listener in _hearing.listeners:
             listener()
+
+
+_hearing = Hearing(IN_TRAINING, _dropped)

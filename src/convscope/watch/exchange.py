@@ -7,7 +7,8 @@ costs 0.8 ms a step and switches off PyTorch's fast path for attention.) Nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -25,7 +26,42 @@ _copies: dict[str, FunctionType] = {}  # of PyTorch's functions, by name; kept f
 _told: dict[str, After] = {}
 
 
-def exchange(name: str, after: After) -> None:
+class Hearing:
+    """Those who listen to some functions, whose code is exchanged as long as there are any.
+
+    Args:
+        names: of functions of torch.nn.functional.
+        after: is told of each call.
+    """
+
+    def __init__(self, names: Iterable[str], after: After) -> None:
+        self._names, self._after = tuple(names), after
+        self._listeners: list[Any] = []
+        self._lock = threading.Lock()
+
+    @property
+    def listeners(self) -> tuple[Any, ...]:
+        """Whom to tell."""
+        return tuple(self._listeners)
+
+    def add(self, listener: Callable[..., None]) -> None:
+        """Somebody begins to listen."""
+        with self._lock:
+            if not self._listeners:
+                for name in self._names:
+                    _exchange(name, self._after)
+            self._listeners.append(listener)
+
+    def remove(self, listener: Callable[..., None]) -> None:
+        """Somebody has heard enough."""
+        with self._lock:
+            self._listeners.remove(listener)
+            if not self._listeners:
+                for name in self._names:
+                    _restore(name)
+
+
+def _exchange(name: str, after: After) -> None:
     """Have `after` told of each call; what reads a function's source (torch.jit.script, inspect) is sent to the copy."""
     function: Any = getattr(F, name)
     copy = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
@@ -35,7 +71,7 @@ def exchange(name: str, after: After) -> None:
     function.__code__ = _code(name)
 
 
-def restore(name: str) -> None:
+def _restore(name: str) -> None:
     """Give a function its own code back."""
     function: Any = getattr(F, name)
     function.__code__ = _copies[name].__code__

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from convscope.watch.exchange import exchange, restore
+from convscope.watch.exchange import Hearing
 
 LOSSES = (
     "cross_entropy",
@@ -52,8 +51,6 @@ class LossCall:
 
 
 Listener = Callable[[LossCall], None]
-_listeners: list[Listener] = []
-_lock = threading.Lock()
 
 
 class LossSpy:
@@ -69,19 +66,11 @@ class LossSpy:
         self._listener = listener
 
     def __enter__(self) -> LossSpy:
-        with _lock:
-            if not _listeners:
-                for name in LOSSES:
-                    exchange(name, _heard)
-            _listeners.append(self._listener)
+        _hearing.add(self._listener)
         return self
 
     def __exit__(self, *_: object) -> None:
-        with _lock:
-            _listeners.remove(self._listener)
-            if not _listeners:
-                for name in LOSSES:
-                    restore(name)
+        _hearing.remove(self._listener)
 
 
 def _heard(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
@@ -91,7 +80,7 @@ def _heard(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     if isinstance(values, Tensor) and isinstance(target, Tensor) and isinstance(result, Tensor):
         log_input = (args[2] if len(args) > 2 else kwargs.get("log_input", True)) if name == "poisson_nll_loss" else None
         call = LossCall(name, values, target, result, _weight(name, args, kwargs), log_input)
-        for listener in tuple(_listeners):
+        for listener in _hearing.listeners:
             listener(call)
 
 
@@ -100,3 +89,6 @@ def _weight(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor 
     by_class = name in ("cross_entropy", "nll_loss")
     weight = args[2] if by_class and len(args) > 2 else kwargs.get("weight" if by_class else "pos_weight")
     return weight if isinstance(weight, Tensor) else None
+
+
+_hearing = Hearing(LOSSES, _heard)
