@@ -1,7 +1,8 @@
 """Watching a training loop from outside: every layer, every step, at almost no cost.
 
 watcher.py      Watcher, the public face
-recording.py    the hooks, and when a step begins and ends
+recording.py    when a step begins and ends, and what is written of it
+passes.py       when a network computes
 layers.py       which modules are watched, under which names
 stats.py        tensors to numbers, as pure functions
 buffers.py      one layer's outputs, collected over a few steps

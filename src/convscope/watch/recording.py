@@ -19,7 +19,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -33,14 +33,13 @@ from convscope.watch.backward import root_of_backward
 from convscope.watch.buffers import Buffers
 from convscope.watch.by_hand import StepsByHand
 from convscope.watch.dropout_spy import DropoutSpy
-from convscope.watch.functional import FunctionCalls
 from convscope.watch.graph_facts import first_tensor
 from convscope.watch.hyper import hyper_parameters
-from convscope.watch.layers import Layer, fast_in_evaluation, is_opaque, is_out_of_reach, parameter_owners, watched_layers
+from convscope.watch.layers import Layer, parameter_owners, watched_layers
 from convscope.watch.loss_spy import LossCall, LossSpy
 from convscope.watch.observe import Observer
 from convscope.watch.parameters import ParameterWatch
-from convscope.watch.part_calls import PartCalls
+from convscope.watch.passes import Passes, in_backward
 from convscope.watch.ranks import Alone, Sink, is_distributed, sink_for
 from convscope.watch.stats import SAMPLE_SIZE
 from convscope.watch.together import Together
@@ -119,10 +118,7 @@ class Recording:
         self._sink: Sink = Alone(log)
         self._layers, self.notes = watched_layers(models, wanted)
         self._hooks, self._spies = Capture(), (LossSpy(self._loss_called), DropoutSpy(self._dropout_called))
-        fast = {part for model in models.values() for part in fast_in_evaluation(model)}
-        self._passing = [layer for layer in self._layers if layer.module in fast]  # hooked only while a training pass runs
-        self._passing_hooks = Capture()
-        self._functions = FunctionCalls(self._take)
+        self._passes = Passes(models, self._layers, self, self._take)
         self._together = Together(models, log.observe) if len(models) > 1 else None  # until the first step is over
         self._observers = {name: self._observer(name) for name in models}
         self._held = _held_by(models)
@@ -137,10 +133,6 @@ class Recording:
         self._buffers = Buffers(max(FEWEST_ROWS, rows), near_zero, room=len(self._layers))
         self._places: dict[str, int] = {}  # number in the buffers by name
         self._renamed: Callable[[str], str] = str  # from the name that a hook knows to that in records
-        self._inside: nn.Module | None = None  # the network that is running
-        self._whole: set[str] = set()  # networks that were called themselves in training; of others the parts are
-        self._parts: dict[str, PartCalls] = {}
-        self._pass_hooks = Capture()
         self._calls: dict[str, int] = {}
         self._parameters: ParameterWatch | None = None
         self._now: _Step | None = None
@@ -159,13 +151,11 @@ class Recording:
         _opened.add(self)
         self._sink = sink_for(self._log, [layer.name for layer in self._layers], self.notes.append)
         for layer in self._layers:
-            if layer not in self._passing:
-                self._hooks.add(layer.module.register_forward_hook(Hook(self._layer_hook(layer))))
-        for name, model in self._models.items():
-            self._observers[name].steps = self.step
-            if not is_out_of_reach(model):
-                self._pass_hooks.add(model.register_forward_pre_hook(Hook(self._pass_hook(name)), with_kwargs=True))
-                self._pass_hooks.add(model.register_forward_hook(Hook(self._passed_hook(name)), always_call=True))
+            if self._passes.hooked_always(layer):
+                self._hooks.add(layer.module.register_forward_hook(Hook(self.layer_hook(layer))))
+        for observer in self._observers.values():
+            observer.steps = self.step
+        self._passes.open()
         self._hooks.optimizer_steps(self._step_begins, self._step_ended)
         for spy in self._spies:
             spy.__enter__()
@@ -175,29 +165,26 @@ class Recording:
         if self not in _opened:  # this is a child of the process that watches
             return
         self._detach()
-        with self._careful("the end"):
+        with self.careful("the end"):
             self._forget_evaluation()
             self._end_step_by_hand()
             self._end_step()
             self.drain()
             self._stay_apart()
-        with self._careful("The end"):
+        with self.careful("The end"):
             self._sink.close()
         if self.step > self._first_step and not self._seen:
             self.notes.append(NOTHING_SEEN)
         for observer in self._observers.values():
-            with self._careful("the end"):
+            with self.careful("the end"):
                 observer.flush()
             observer.close()
         self._log.flush()
 
     def _detach(self) -> None:
         _opened.discard(self)
-        self._functions.close()
-        for parts in self._parts.values():
-            parts.close()
-        for hooks in (self._passing_hooks, self._pass_hooks, self._hooks):
-            hooks.close()
+        self._passes.close()
+        self._hooks.close()
         for spy in self._spies:
             spy.__exit__()
 
@@ -221,7 +208,7 @@ class Recording:
 
         return emit
 
-    def _careful(self, where: str) -> _Careful:
+    def careful(self, where: str) -> _Careful:
         """Keep an exception of ours away from the loop that is watched."""
         return _Careful(self._trouble, where)
 
@@ -232,108 +219,39 @@ class Recording:
 
     # ------------------------------------------------------------ passes
 
-    def _pass_hook(self, name: str) -> Callable[..., None]:
-        def begins(module: nn.Module, arguments: tuple[Any, ...], keywords: Mapping[str, Any] = MappingProxyType({})) -> None:
-            if self not in _opened:  # closed by a hook of this very pass: torch calls the rest of them all the same, and without keywords
-                return
-            with self._careful("A pass"):
-                if self._join_networks():
-                    self._parts[""].join(module, arguments or (keywords,))
-                    return
-                if torch.is_grad_enabled() and not _in_backward():
-                    self._whole.add(name)
-                    if name in self._parts:
-                        self._parts.pop(name).close()
-                elif name in self._parts:
-                    self._parts[name].whole_begins()
-                self._inside = module
-                self._functions.recover(module)
-                self._pass_begins(name, arguments or keywords, training=module.training)
-                self._follow(module, self._prefix(name))
+    def join_pass(self, model: nn.Module, arguments: tuple[Any, ...]) -> None:
+        """A pass of a network, or of a part of one, began before `open`; what is still to be computed is recorded."""
+        self._passes.join(model, arguments)
 
-        return begins
+    def about_to_begin(self) -> bool:
+        """A network is called; whether it has just turned out to be a part of one."""
+        return self._join_networks()
 
-    def _pass_begins(self, name: str, inputs: object, *, training: bool) -> None:
+    def pass_begins(self, name: str, inputs: object, *, training: bool) -> None:
         """A pass of a network begins."""
         if self._by_hand is not None:
             self._look_for_steps_by_hand(self._by_hand)
         self._seen, self._speaking = True, self._observers[name]
         self._speaking.forward_begin(inputs, training=training)
-        if torch.is_grad_enabled() and not _in_backward():
+        if torch.is_grad_enabled() and not in_backward():
             self._forget_evaluation()
             self._evaluating = not training
             self._calls.clear()
             self._begin_step()
 
-    def _follow(self, module: nn.Module, prefix: str) -> None:
-        """See what is not hooked all the time, in a network (or a part of one) that computes in a training pass."""
-        if not torch.is_grad_enabled() or _in_backward():
-            return
-        for layer in self._passing:
-            self._passing_hooks.add(layer.module.register_forward_hook(Hook(self._layer_hook(layer))))
-        if self._now is not None and self._now.row is not None and module.training and not is_opaque(module):
-            self._functions.begin(module, prefix)
+    def part_begins(self, name: str) -> None:
+        """A part of a network begins to compute."""
+        self._speaking = self._observers[name]
+        self._speaking.part_begin()
 
-    def _passed_hook(self, name: str) -> Callable[..., None]:
-        def passed(module: nn.Module, _: tuple[Any, ...], output: Any) -> None:
-            self._leave(module)
-            if name in self._parts:
-                self._parts[name].whole_ended()
-            if output is not None:  # None: the pass raised
-                with self._careful("A pass"):
-                    self._observers[name].forward_end(output)
+    def pass_ends(self, name: str, output: Any, *, whole: bool) -> None:
+        """A network, or a part of it, has computed."""
+        observer = self._observers[name]
+        (observer.forward_end if whole else observer.part_end)(output)
 
-        return passed
-
-    def _leave(self, module: nn.Module) -> None:
-        """A network, or a part of one, has computed or raised."""
-        self._inside = None
-        self._passing_hooks.close()
-        self._functions.end(module)
-
-    def join_pass(self, model: nn.Module, arguments: tuple[Any, ...]) -> None:
-        """A pass of a network, or of a part of one, began before `open`; what is still to be computed is recorded."""
-        for name, watched in self._models.items():
-            if watched is model:
-                self._pass_hook(name)(model, arguments, {})
-                return
-        for name, watched in self._models.items():
-            if any(part is model for part in watched.modules()):
-                self._follow_parts(name).join(model, arguments)
-                return
-
-    # ------------------------------------------------------------ networks whose parts are called one by one
-
-    def _follow_parts(self, name: str) -> PartCalls:
-        """Take calls of a network's parts for its passes from now on."""
-
-        def begins(inputs: object, training: bool) -> None:
-            with self._careful("A pass"):
-                self._pass_begins(name, inputs, training=training)
-
-        def enters(part: nn.Module, part_name: str) -> None:
-            with self._careful("A pass"):
-                self._inside, self._speaking = part, self._observers[name]
-                self._observers[name].part_begin()
-                if next(part.children(), None) is not None:
-                    self._follow(part, f"{self._prefix(name)}{part_name}.")
-
-        def leaves(part: nn.Module, output: Any) -> None:
-            self._leave(part)
-            if output is not None:
-                with self._careful("A pass"):
-                    self._observers[name].part_end(output)
-
-        self._parts[name] = parts = PartCalls(self._models[name], begins, enters, leaves)
-        return parts
-
-    def _met_part(self, layer: Layer) -> None:
-        """A layer has computed in training outside of any pass: the loop calls parts of its network."""
-        name = layer.name.partition("/")[0] if len(self._models) > 1 else next(iter(self._models))
-        if name in self._whole or name in self._parts or is_out_of_reach(self._models[name]) or _in_backward():
-            return
-        with self._careful("A pass"):
-            self._follow_parts(name).wait()
+    def is_sampled(self) -> bool:
+        """Whether outputs of the running step are recorded."""
+        return self._now is not None and self._now.row is not None
 
     def _join_networks(self) -> bool:
         """After the first step: whether several networks turn out to be one, which is watched as such from now on."""
@@ -350,12 +268,9 @@ class Recording:
             return False
         self._end_step()
         self._together, self._models, self._renamed = None, {"": whole}, together.as_part
-        self._pass_hooks.close()
-        for parts in self._parts.values():
-            parts.close()
         for observer in self._observers.values():
             observer.close()
-        self._parts, self._trainers, self._speaking = {}, weakref.WeakKeyDictionary(), None
+        self._trainers, self._speaking = weakref.WeakKeyDictionary(), None
         self._buffers.rename(self._renamed)
         if self._parameters is not None:
             self._parameters.rename(self._renamed)
@@ -363,7 +278,7 @@ class Recording:
         self._places.update({self._renamed(name): place for name, place in self._places.items()})
         self._observers, self._held = {"": self._observer("")}, _held_by(self._models)
         self._observers[""].steps = self.step
-        self._follow_parts("")
+        self._passes.watch_whole(whole)
         return True
 
     def _stay_apart(self) -> None:
@@ -374,9 +289,6 @@ class Recording:
 
     # ------------------------------------------------------------ outputs
 
-    def _prefix(self, name: str) -> str:
-        return f"{name}/" if len(self._models) > 1 else ""
-
     def _forget_evaluation(self) -> None:
         """Leave out the pass before, when it was in evaluation mode and no backward pass followed: gradients were only not switched off."""
         if self._evaluating and self._now is not None and not self._now.backwards:
@@ -384,13 +296,13 @@ class Recording:
             if self._now.row is not None:
                 self._buffers.forget(self._now.row)
 
-    def _layer_hook(self, layer: Layer) -> Callable[..., None]:
+    def layer_hook(self, layer: Layer) -> Callable[..., None]:
+        """What is to be called after a layer has computed."""
         name, kind = layer.name, layer.kind
 
         def computed(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
             if torch.is_grad_enabled():
-                if self._inside is None:
-                    self._met_part(layer)
+                self._passes.met(layer)
                 self._take(name, kind, output)
 
         return computed
@@ -401,7 +313,7 @@ class Recording:
             now, self._seen = self._now, True
             if now is None or now.optimizers:
                 now = self._begin_step()
-            if now.row is None or (name in self._calls and _in_backward()):  # a checkpointed part that is computed again
+            if now.row is None or (name in self._calls and in_backward()):  # a checkpointed part that is computed again
                 return
             call = self._calls[name] = self._calls.get(name, -1) + 1
             if call:
@@ -413,7 +325,7 @@ class Recording:
             if place is None:
                 new_name = self._renamed(name)
                 place = self._places[name] = self._places[new_name] = self._buffers.place(new_name, kind)
-            if self._functions.active or torch.is_autocast_enabled(values.device.type):
+            if self._passes.follows_functions or torch.is_autocast_enabled(values.device.type):
                 with torch._C.DisableTorchFunction(), torch.autocast(values.device.type, enabled=False):
                     self._buffers.add(place, now.row, values)
             else:
@@ -428,7 +340,7 @@ class Recording:
             self._speaking.dropout_called()
 
     def _loss_called(self, call: LossCall) -> None:
-        with self._careful("The loss"):
+        with self.careful("The loss"):
             if self._speaking is not None:
                 self._speaking.loss_called(call)
             if not call.result.requires_grad:
@@ -443,11 +355,10 @@ class Recording:
         task = torch._C._current_graph_task_id()
         if self._together is not None:
             self._together.reached(name, task)
-        if name in self._parts:
-            self._parts[name].over()
+        self._passes.over(name)
         if task == self._backward_task or self._now is None:
             return
-        with self._careful("A backward pass"):
+        with self.careful("A backward pass"):
             self._backward_task = task
             now, self._evaluating = self._now, False
             now.backwards += 1
@@ -466,7 +377,7 @@ class Recording:
         if not averaged and is_distributed():  # they are averaged over the ranks by a call that stands behind this one in the queue
             self._after_backward(lambda: self._gradients_complete(True))
             return
-        with self._careful("A gradient"):
+        with self.careful("A gradient"):
             self._parameter_watch().gradients_complete()
 
     def _parameter_watch(self) -> ParameterWatch:
@@ -493,7 +404,7 @@ class Recording:
         return self._now
 
     def _step_begins(self, optimizer: Optimizer, closure: bool) -> None:
-        with self._careful("A step"):
+        with self.careful("A step"):
             if self._by_hand is not None and optimizer is not self._by_hand.optimizer:
                 self._by_hand = None
             self._stepping = self._concerned(optimizer)
@@ -507,8 +418,7 @@ class Recording:
             now.groups += len(optimizer.param_groups)
             if self._together is not None:
                 self._together.stepped((name for name, observer in self._observers.items() if observer in self._stepping), id(optimizer))
-            for parts in self._parts.values():
-                parts.over()
+            self._passes.over()
             for observer in self._stepping:
                 observer.step_begin(optimizer)
             if now.row is not None:
@@ -516,7 +426,7 @@ class Recording:
 
     def _look_for_steps_by_hand(self, by_hand: StepsByHand) -> None:
         """At the beginning of a pass: the loop may have changed the weights itself since the last backward pass."""
-        training = torch.is_grad_enabled() and not _in_backward()
+        training = torch.is_grad_enabled() and not in_backward()
         if by_hand.begun:
             if by_hand.look():  # otherwise gradients are accumulated
                 self._end_step_by_hand()
@@ -552,7 +462,7 @@ class Recording:
         return [self._observers[name] for name, held in self._held.items() if _holds(optimizer, held)]
 
     def _step_ended(self, optimizer: Optimizer, _: bool) -> None:
-        with self._careful("A step"):
+        with self.careful("A step"):
             stepping = self._stepping or self._concerned(optimizer)  # a step that was running when watching began has only its end
             if not stepping or self._now is None:
                 return
@@ -603,7 +513,7 @@ class Recording:
         self.finish_step()
         self.drain()
         for observer in self._observers.values():
-            with self._careful("a look"):
+            with self.careful("a look"):
                 observer.flush()
 
     def drain(self) -> None:
@@ -664,10 +574,6 @@ class _Careful:
 
 def _unknown() -> float:
     return math.nan
-
-
-def _in_backward() -> bool:
-    return torch._C._current_graph_task_id() != -1
 
 
 def _held_by(models: Mapping[str, nn.Module]) -> dict[str, set[int]]:
