@@ -24,7 +24,13 @@ def test_functions_and_modules_are_told_apart_and_drop_what_they_would_have_drop
 
     def results():
         torch.manual_seed(0)
-        return [function(values, 0.5, True), module(values), function(values, p=0.5), function(values, 0.5, False), function(values, 0.0, True)]
+        return [
+            function(values, 0.5, True),
+            module(values),
+            function(values, p=0.5),
+            function(values, 0.5, False),
+            function(values, 0.0, True),
+        ]
 
     plain = results()
     with DropoutSpy(lambda: heard.append(called_by_a_module())):
