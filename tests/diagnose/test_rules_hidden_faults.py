@@ -222,3 +222,44 @@ def test_a_table_of_words_is_no_first_layer_that_does_not_learn() -> None:
         )
     ]
     assert "vanishing_signal" not in said(judged(losses=[1.5 + 0.8 * 0.97**step for step in range(STEPS)], rows=rows))
+
+
+def test_a_recurrent_network_that_waits_long_before_it_learns() -> None:
+    losses = [2.3 if step < 130 else 1.7 + 0.6 * 0.99 ** (step - 130) for step in range(STEPS)]
+    rows = [one for step in range(STEPS) for one in (layer("rnn", step, "RNN"), layer("out", step, "Linear"))]
+    finding = found(judged(losses=losses, rows=rows), "vanishing_signal")
+    assert (finding.severity, finding.where, finding.step) == ("warning", "rnn", 0)
+    assert finding.message == (
+        "For the first 45 % of the training the answers were no better than guessing, although the steps had a usual size: what layer rnn reads early in a "
+        "sequence fades before the end."
+    )
+    never = judged(losses=[2.3] * STEPS, rows=rows)
+    assert "vanishing_signal" not in said(never)  # random labels look like this
+    plain = [one for step in range(STEPS) for one in (layer("0", step, "Linear"), layer("1", step, "Linear"))]
+    assert "vanishing_signal" not in said(judged(losses=losses, rows=plain))
+
+
+def test_images_that_are_hardly_shuffled() -> None:
+    labels = seen("labels", 250, **{**LABELS, "batch_size": 64.0, "batch_entropy": 1.58})
+    finding = found(judged(labels, *validations(0.8)), "data_order_or_leak")
+    assert finding.severity == "warning"
+    assert finding.message == (
+        "The training images are hardly shuffled: a batch mixes only 71 % of what chance would mix in it, so the network leans to the classes that it has "
+        "seen last."
+    )
+    assert said(judged(labels)) == []  # new images are answered as well
+    assert said(judged(seen("labels", 250, **{**LABELS, "batch_size": 64.0, "batch_entropy": 2.2}), *validations(0.8))) == []
+
+
+def test_a_rate_that_is_given_up_although_nothing_was_learned_by_heart() -> None:
+    rates = [0.02 * 0.5 ** (step // 10) for step in range(STEPS)]
+    losses = [0.55 + 1.75 * 0.95**step for step in range(STEPS)]
+    verdict = judged(losses=losses, lr=rates)
+    finding = found(verdict, "lr_schedule_collapsed")
+    assert finding.severity == "warning"
+    assert finding.message == (
+        "From step 70 on the learning rate has fallen below a hundredth of its highest value (0.02), so the network stopped learning long before the end."
+    )
+    assert "lr_schedule_collapsed" not in said(
+        judged(*validations(0.8), losses=losses, lr=rates)
+    )  # the training images are learned by heart

@@ -33,6 +33,10 @@ HIGH_START = Threshold(2, "times the loss of guessing", "Karpathy's recipe: veri
 FAR_OFF = 4.0  # times the threshold: bytes instead of numbers around 0..1
 LEARNED_WELL = Threshold(0.25, "of the loss of guessing", "chosen: the scale of the images plainly does no harm", share=True)
 MIXED = Threshold(0.6, "of the labels' entropy", "diagnoses.md, row 23", share=True)
+HARDLY_MIXED = Threshold(
+    0.8, "of what chance mixes", "chosen: random batches hold all of it, those of sorted classes less than 0.6", share=True
+)
+SHUFFLED_GAP = 0.05  # of the images
 ALIKE = Threshold(0.5, "of the targets' variance", "chosen: shuffled batches of 16 hold 0.94 of it")
 SAME_ORDER = 8  # batches in the order of the epoch before
 LEAKED = Threshold(0.02, "of the validation images", "chosen: above the share of natural duplicates in MNIST and Fashion-MNIST")
@@ -140,7 +144,8 @@ def _absorbed(view: RunView) -> bool:
 
 def data_order_or_leak(view: RunView) -> Finding | None:
     """Sorted labels, validation images that are trained on, or batches that repeat."""
-    return _classes_stay_away(view) or _sorted_labels(view) or _sorted_amounts(view) or _leak(view) or _one_batch(view) or _repeats(view)
+    by_labels = _classes_stay_away(view) or _sorted_labels(view) or _hardly_shuffled(view) or _sorted_amounts(view)
+    return by_labels or _leak(view) or _one_batch(view) or _repeats(view)
 
 
 def _sorted_labels(view: RunView) -> Finding | None:
@@ -165,6 +170,38 @@ def _sorted_labels(view: RunView) -> Finding | None:
             ev("batches looked at", int(number(labels, "batches"))),
         ),
         "entropy of a batch's labels over that of all labels below 0.6 (DeepCrime)",
+    )
+
+
+def _hardly_shuffled(view: RunView) -> Finding | None:
+    """Batches that hold clearly fewer kinds of labels than chance would put there, and evaluations that show it."""
+    labels = view.last("labels")
+    if labels is None or number(labels, "batches", 0) < BATCHES_APART or not view.alone:
+        return None
+    classes, size = number(labels, "classes", 0), number(labels, "batch_size", 0)
+    whole, batch = number(labels, "entropy", 0), number(labels, "batch_entropy", 0)
+    if classes < 2 or size < 2 * classes or whole <= 0.1 or not view.generalisation_gap > SHUFFLED_GAP:
+        return None
+    by_chance = whole - (classes - 1) / (2 * size)  # what so few samples lack by chance (Miller and Madow's correction)
+    if batch / by_chance >= view.limit(HARDLY_MIXED):
+        return None
+    return Finding(
+        "data_order_or_leak",
+        "warning",
+        "training images",
+        0,
+        f"The training images are hardly shuffled: a batch mixes only {percent(batch / by_chance)} of what chance would mix in it, so the network leans to the "
+        "classes that it has seen last.",
+        Fix(
+            "Shuffle the whole training set in every epoch (DataLoader(..., shuffle=True)), or enlarge the shuffling buffer of a stream.",
+            {"shuffle": True},
+        ),
+        (
+            ev("mixture of labels in a batch (entropy)", batch, "nats"),
+            ev("by chance", by_chance, "nats"),
+            ev("training accuracy minus validation accuracy", view.generalisation_gap),
+        ),
+        "entropy of a batch's labels against that of random batches (DeepCrime)",
     )
 
 

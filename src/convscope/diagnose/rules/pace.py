@@ -43,6 +43,8 @@ SLOW = Threshold(0.7, "of the first loss", "chosen: less than a third of the way
 AFTER_THE_FALL = 20  # steps
 GIVEN_UP = Threshold(0.01, "of its maximum", "diagnoses.md, row 21", share=True)
 GIVEN_UP_SHARE = Threshold(0.5, "of the steps", "chosen: ordinary schedules spend less than 40 % of the steps there", share=True)
+UNFINISHED = 0.3  # of the loss of guessing: much was left to learn
+UNDERFIT, NO_MEMORY = 0.1, 0.05  # of it, and of the samples: something was left, and nothing was learned by heart
 LEARNED_ALL = 0.05  # of the loss of guessing: nothing worth having is left to learn
 
 
@@ -202,7 +204,8 @@ def lr_schedule_collapsed(view: RunView) -> Finding | None:
     share = len(after) / len(rates)
     if share < view.limit(GIVEN_UP_SHARE) or not outcome.fair:
         return None
-    unfinished = outcome.now > 0.3 * outcome.guessing
+    underfit = outcome.now > UNDERFIT * outcome.guessing and view.generalisation_gap < NO_MEMORY
+    unfinished = outcome.now > UNFINISHED * outcome.guessing or underfit
     if not unfinished or _moves_on(view, after[0]):
         return None
     return _stopped(

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
 from convscope.diagnose.rules.layers import START_RECORDS, drawn_gain, is_squashing, kind_of, relative_gradient
-from convscope.diagnose.rules.targets import far_targets
-from convscope.diagnose.view import LEARNED, RunView, Threshold, number
+from convscope.diagnose.rules.targets import USUAL_RATIOS, far_targets
+from convscope.diagnose.view import LEARNED, RunView, Threshold, number, window_means
 from convscope.records import Finding, Fix, LayerStats, Observation, Severity
 
 SAME_FILTERS = Threshold(0.9, "of the filters", "diagnoses.md, row 10: all pairs of the sampled sixteen", share=True)
@@ -30,6 +30,9 @@ LEAST_DEPTH = Threshold(4, "layers", "diagnoses.md, row 13")
 GRADIENT_RATIO = Threshold(1e-3, "of the last layer's", "AutoTrainer's beta_1")
 FAINT_SIGNAL = Threshold(1e-3, "spread over images in the last activations", "chosen: three decades below what LSUV aims at")
 SOON = 50  # steps
+RECURRENT = frozenset({"rnn", "lstm", "gru", "rnncell", "lstmcell", "grucell"})
+NOT_YET = 0.97  # of the loss of guessing
+LONG_WAIT = Threshold(0.3, "of the run", "chosen: an ordinary start learns within its first tenth")
 FIRST_UPDATE = Threshold(1e-6, "of the weight", "diagnoses.md, row 14")
 NEW_WEIGHTS = {
     "init": "kaiming_normal",
@@ -226,7 +229,40 @@ def _normalises(view: RunView) -> bool:
 
 
 def vanishing_signal(view: RunView) -> Finding | None:
-    """The first layers' gradients are a tiny fraction of the last layers', and the network does not learn."""
+    """The first layers' gradients are a tiny fraction of the last layers', and the network does not learn; or nothing passes through time for long."""
+    return _fading_with_depth(view) or _fading_in_time(view)
+
+
+def _fading_in_time(view: RunView) -> Finding | None:
+    """A recurrent network that is no better than guessing for a good part of a run that ends poorly, although its steps have a usual size."""
+    outcome, losses = view.outcome, [loss for _, loss in view.losses]
+    recurrent = [name for name in view.weighted_layers if kind_of(view.layers[name]) in RECURRENT]
+    if (
+        not recurrent or view.guessing is None or not outcome.poor or outcome.bad or len(losses) < SOON
+    ):  # random labels never leave the plateau
+        return None
+    means = window_means(losses, max(10, len(losses) // 20))
+    waited = next((at for at, mean in enumerate(means) if mean < NOT_YET * view.guessing), len(means)) / len(means)
+    ratios = [ratio for _, ratio in view.median_ratios]
+    if waited < view.limit(LONG_WAIT) or not ratios or not USUAL_RATIOS[0] < statistics.median(ratios) < USUAL_RATIOS[1]:
+        return None
+    return Finding(
+        "vanishing_signal",
+        gated(outcome),
+        recurrent[0],
+        0,
+        f"For the first {percent(waited)} of the training the answers were no better than guessing, although the steps had a usual size: what layer "
+        f"{recurrent[0]} reads early in a sequence fades before the end.",
+        Fix(
+            "Use an LSTM or GRU, draw the recurrent weights orthogonally (nn.init.orthogonal_), or answer from the mean over all steps instead of from the "
+            "last one alone."
+        ),
+        (ev("without progress", percent(waited)), ev("update over weight, median", statistics.median(ratios)), *loss_evidence(outcome)),
+        "Pascanu et al. 2013; Le et al. 2015",
+    )
+
+
+def _fading_with_depth(view: RunView) -> Finding | None:
     outcome = view.outcome
     layers = [
         name for name in view.weighted_layers if "embedding" not in kind_of(view.layers[name])
