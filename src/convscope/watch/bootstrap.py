@@ -296,7 +296,8 @@ class _Attached:
         if not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return
         trained = self._fresh()
-        if not any(id(parameter) in trained - self._watched for parameter in module.parameters()):
+        new = trained - self._watched
+        if not any(id(parameter) in new for parameter in module.parameters()):
             whole = self._by_hand(module) or self._in_vain(module)
             if whole is None:
                 return

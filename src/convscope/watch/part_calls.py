@@ -50,11 +50,6 @@ class PartCalls:
             self._hooks.add(part.register_forward_pre_hook(Hook(self._entered(name)), with_kwargs=True))
             self._hooks.add(part.register_forward_hook(Hook(self._left), always_call=True))
 
-    @property
-    def running(self) -> bool:
-        """Whether a part is computing."""
-        return bool(self._running)
-
     def wait(self) -> None:
         """A pass is under way whose beginning was not seen: leave it alone until it is over."""
         self._waiting = True

@@ -223,10 +223,6 @@ class Recording:
         """A pass of a network, or of a part of one, began before `open`; what is still to be computed is recorded."""
         self._passes.join(model, arguments)
 
-    def about_to_begin(self) -> bool:
-        """A network is called; whether it has just turned out to be a part of one."""
-        return self._join_networks()
-
     def pass_begins(self, name: str, inputs: object, *, training: bool) -> None:
         """A pass of a network begins."""
         if self._by_hand is not None:
@@ -253,8 +249,8 @@ class Recording:
         """Whether outputs of the running step are recorded."""
         return self._now is not None and self._now.row is not None
 
-    def _join_networks(self) -> bool:
-        """After the first step: whether several networks turn out to be one, which is watched as such from now on."""
+    def about_to_begin(self) -> bool:
+        """A network is called; whether several networks have just turned out to be one, after the first step, which is watched as such from now on."""
         together = self._together
         if together is None or self._now is None or not self._now.optimizers:
             return False
@@ -337,7 +333,8 @@ class Recording:
 
     def _dropout_called(self) -> None:
         if self._speaking is not None:
-            self._speaking.dropout_called()
+            with self.careful("Dropout"):
+                self._speaking.dropout_called()
 
     def _loss_called(self, call: LossCall) -> None:
         with self.careful("The loss"):
