@@ -162,7 +162,12 @@ def main() -> None:
     parser.add_argument("what", choices=["run", "score", "repair"])
     parser.add_argument("--work", type=Path, required=True, help="folder for records and results, outside of the repository")
     parser.add_argument("--repeats", type=int, default=4)
-    parser.add_argument("--first-seed", type=int, default=0, help="0: the runs that rules are tuned on; 2: the held-out runs")
+    parser.add_argument(
+        "--first-seed",
+        type=int,
+        default=0,
+        help="0: the runs that rules are tuned on; 2 to 5: runs that were looked at later; 6: the held-out runs",
+    )
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--most", type=int, default=1_000_000, help="run at most so many")
     parser.add_argument("--workers", type=int, default=WORKERS)

@@ -85,6 +85,27 @@ def test_steps_that_something_undoes() -> None:
     assert said(judged(seen("updates", 250, **{**UPDATES, "undone": 4, "surviving": 0.01}))) == []
 
 
+def test_steps_that_are_rounded_away_while_much_is_left_to_learn() -> None:
+    looks = [seen("updates", step, **{**UPDATES, "rounded": 6, "rounded_share": 0.97}) for step in (50, 100, 150, 200, 250)]
+    finding = found(judged(*looks, losses=HALF_LEARNED), "update_no_op")
+    assert finding.severity == "warning"
+    assert finding.message == (
+        "97 % of the weights stay exactly as they are at a step, because the steps are smaller than the gaps between the numbers that can hold these weights: "
+        "they are rounded away."
+    )
+    assert said(judged(*looks)) == []  # nothing much is left
+    lowered = [0.05 * 0.99**step for step in range(STEPS)]
+    assert said(judged(*looks, losses=HALF_LEARNED, lr=lowered)) == []  # steps grow small at the end of every schedule
+    now_and_then = [*looks[:-1], seen("updates", 250, **{**UPDATES, "rounded": 6, "rounded_share": 0.85})]
+    assert said(judged(*now_and_then, losses=HALF_LEARNED)) == []
+
+
+def test_labels_of_a_rare_class_in_small_batches_are_no_sign_of_sorting() -> None:
+    labels = {**LABELS, "classes": 2, "batch_size": 4.0, "entropy": 0.11, "batch_entropy": 0.07, "largest_share": 0.98}
+    fits = [seen("fit", step, **{**FIT, "accuracy": 1.0, "classes": 2}) for step in (200, 250)]
+    assert "data_order_or_leak" not in said(judged(seen("labels", 250, **labels), *fits, *validations(0.9)))
+
+
 def test_dropout_that_holds_training_back() -> None:
     network = seen("network", **{**NETWORK, "dropouts": 1, "dropout": 0.85})
     fits = [seen("fit", step, **{**FIT, "accuracy": 0.7}) for step in (200, 250)]

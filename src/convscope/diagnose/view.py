@@ -55,6 +55,7 @@ POOR_AMOUNTS = Threshold(
 )
 MANY_IMAGES = 10_000  # more than an epoch of most small data sets
 LEARNED = 0.9  # of the loss of guessing: below it something was learned
+MUCH_LEFT = 0.25  # of the loss of guessing, half of what counts as poor
 HOPELESS = 2.0  # times the loss of guessing: a fall from far above it is no learning yet
 ENOUGH_IMAGES = 256  # an accuracy over so many is known to +-0.03 (one standard deviation)
 LOSS_UNIT = 3.0  # a loss that differs by more from plain cross-entropy is summed or scaled; less may be label smoothing or class weights
@@ -93,6 +94,11 @@ class Outcome:
     def bad(self) -> bool:
         """Diverged or stuck: what a statistical rule needs to call something a problem."""
         return self.diverged or self.stuck
+
+    @property
+    def much_left(self) -> bool:
+        """Whether, after a fair budget, so much of the loss of guessing is left that something holds the network back."""
+        return self.fair and self.now > MUCH_LEFT * self.guessing
 
 
 @dataclass(frozen=True)

@@ -136,11 +136,12 @@ def wrong_mode(view: RunView) -> Finding | None:
     evaluated, as_train = number(modes, "eval_passes", 0), number(modes, "eval_in_train", 0)
     phases = number(modes, "evaluations", 0)  # a pass without gradients in every step is part of the training (of a generator, a teacher)
     on_purpose = not view.alone or number(modes, "asked_again", 0) > AVERAGED * as_train  # a generator's samples, averages over dropout
-    if as_train >= SEVERAL and as_train > view.limit(WRONG_SHARE) * evaluated and phases * 4 <= max(trained, 4) and not on_purpose:
+    by_mistake = phases * 4 <= max(trained, 4) and not on_purpose
+    if as_train >= SEVERAL and as_train > view.limit(WRONG_SHARE) * evaluated and by_mistake:
         return _evaluated_in_training_mode(modes, int(as_train), int(evaluated))
     learned_from = number(modes, "norm_on_new", 0) + number(modes, "norm_on_known", 0)
     costly = view.generalisation_gap > view.limit(MODE_GAP)
-    if learned_from >= SEVERAL and costly and phases * 4 <= max(trained, 4) and not on_purpose:
+    if learned_from >= SEVERAL and costly and by_mistake:
         return _averages_spoilt(view, int(learned_from), int(evaluated))
     return None
 
@@ -168,6 +169,8 @@ def _averages_spoilt(view: RunView, passes: int, evaluated: int) -> Finding:
 
 def _evaluated_in_training_mode(modes: Observation, as_train: int, evaluated: int) -> Finding:
     since = int(number(modes, "eval_in_train_since", 0))
+    if number(modes, "dropped", 0) == as_train:
+        return _dropped(since, as_train, evaluated)
     leaks = modes.numbers.get("batch_norm_in_train") is True
     what = (
         "each answer depends on the other images in its batch, and batch normalisation learns from the validation images"
@@ -186,8 +189,6 @@ def _evaluated_in_training_mode(modes: Observation, as_train: int, evaluated: in
             "Call model.eval() before validation and model.train() after it: setting model.training does not reach the layers inside, and neither reaches "
             "layers in a plain list (use nn.ModuleList)."
         )
-    if number(modes, "dropped", 0) == as_train:
-        return _dropped(since, as_train, evaluated)
     return Finding(
         "wrong_mode",
         "problem" if leaks and as_train == evaluated else "warning",

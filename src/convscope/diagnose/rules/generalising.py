@@ -26,9 +26,10 @@ BY_HEART = 0.95  # of the training images right
 DECOUPLED_DECAY = 0.01  # PyTorch's default for AdamW
 ADDED_DECAY = 5e-4  # of SGD for image classifiers (Simonyan and Zisserman 2015); 1e-4 in He et al. 2016
 HEAVY_DROPOUT = Threshold(0.8, "of the activations", "diagnoses.md, row 24", share=True)
-LEAD = Threshold(0.1, "of the samples", "chosen: dropout of one half costs less in training")
-NOT_LEARNED = 0.25  # of the loss of guessing: much is left to learn
-WORN = Threshold(0.4, "of the weights' first size", "chosen: of 66 healthy runs without batch norm none fell below 0.7", share=True)
+LEAD = Threshold(0.1, "of the samples", "chosen, beside heavy dropout only: with mixup and dropout of 0.3 healthy runs lead by up to 0.46")
+WORN = Threshold(
+    0.4, "of the weights' first size", "chosen: of 132 healthy runs of the benchmark without batch norm none fell below 1", share=True
+)
 MEMORY = 0.05  # of the samples: more than that is learned by heart, which decay is there against
 DECAY_SHARE = Threshold(1.0, "times the gradient", "diagnoses.md, row 24: the decay pulls harder than the images")
 PENALTY_SHARE = Threshold(0.5, "times the rest of the loss", "chosen: a usual penalty is a hundredth of it")
@@ -173,7 +174,7 @@ def _held_back(view: RunView) -> Finding | None:
     network, outcome = view.last("network"), view.outcome
     dropout = number(network, "dropout", 0.0) if network is not None else 0.0
     lead = -view.generalisation_gap
-    if dropout < view.limit(HEAVY_DROPOUT) or not lead > view.limit(LEAD) or outcome.now < NOT_LEARNED * outcome.guessing:
+    if dropout < view.limit(HEAVY_DROPOUT) or not lead > view.limit(LEAD) or not outcome.much_left:
         return None
     return Finding(
         "over_regularised",
@@ -192,12 +193,11 @@ def _worn_down(view: RunView) -> Finding | None:
     """Weight decay that has shrunk the weights to a fraction, in a network that has much left to learn even of its training samples."""
     optimizer, network, outcome = view.last("optimizer"), view.last("network"), view.outcome
     decay = number(optimizer, "weight_decay", 0.0) if optimizer is not None else 0.0
-    if (
-        decay <= _usual_decay(view) or network is None or number(network, "batch_norms", 0) > 0
-    ):  # behind batch norm the size of weights tells nothing
-        return None
+    normalises = network is None or number(network, "batch_norms", 0) > 0  # then the size of weights tells nothing
     shrunk = _shrinking(view)
-    if shrunk > view.limit(WORN) or not view.generalisation_gap < MEMORY or outcome.now < NOT_LEARNED * outcome.guessing:
+    if normalises or decay <= _usual_decay(view) or shrunk > view.limit(WORN):
+        return None
+    if not view.generalisation_gap < MEMORY or not outcome.much_left:
         return None
     return Finding(
         "over_regularised",

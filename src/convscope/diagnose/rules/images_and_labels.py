@@ -33,9 +33,7 @@ HIGH_START = Threshold(2, "times the loss of guessing", "Karpathy's recipe: veri
 FAR_OFF = 4.0  # times the threshold: bytes instead of numbers around 0..1
 LEARNED_WELL = Threshold(0.25, "of the loss of guessing", "chosen: the scale of the images plainly does no harm", share=True)
 MIXED = Threshold(0.6, "of the labels' entropy", "diagnoses.md, row 23", share=True)
-HARDLY_MIXED = Threshold(
-    0.8, "of what chance mixes", "chosen: random batches hold all of it, those of sorted classes less than 0.6", share=True
-)
+HARDLY_MIXED = Threshold(0.8, "of what chance mixes", "chosen: the batches of 176 healthy runs hold at least 0.99 of it", share=True)
 SHUFFLED_GAP = 0.05  # of the images
 ALIKE = Threshold(0.5, "of the targets' variance", "chosen: shuffled batches of 16 hold 0.94 of it")
 SAME_ORDER = 8  # batches in the order of the epoch before
@@ -148,14 +146,22 @@ def data_order_or_leak(view: RunView) -> Finding | None:
     return by_labels or _leak(view) or _one_batch(view) or _repeats(view)
 
 
-def _sorted_labels(view: RunView) -> Finding | None:
+def _mixture(view: RunView, batches: int) -> tuple[Observation, float, float] | None:
+    """The labels, and their entropy over all and within a batch, when so many batches can tell."""
     labels = view.last("labels")
-    if labels is None or number(labels, "batches", 0) < 8 or not view.alone:  # a critic's labels are the loop's own
+    if labels is None or number(labels, "batches", 0) < batches or not view.alone:  # a critic's labels are the loop's own
         return None
-    classes, size = number(labels, "classes", 0), number(labels, "batch_size", 0)
-    whole, batch = number(labels, "entropy", 0), number(labels, "batch_entropy", 0)
-    if classes < 2 or size < 2 * classes or whole <= 0.1 or batch / whole >= view.limit(MIXED):
+    classes, whole = number(labels, "classes", 0), number(labels, "entropy", 0)
+    tells = classes >= 2 and number(labels, "batch_size", 0) >= 2 * classes and whole > 0.1
+    return (labels, whole, number(labels, "batch_entropy", 0)) if tells else None
+
+
+def _sorted_labels(view: RunView) -> Finding | None:
+    mixture = _mixture(view, 8)
+    if mixture is None or mixture[2] / mixture[1] >= view.limit(MIXED):
         return None
+    labels, whole, batch = mixture
+    size = number(labels, "batch_size")
     return Finding(
         "data_order_or_leak",
         "problem" if batch / whole < view.limit(MIXED) / 2 or view.outcome.bad else "warning",
@@ -175,15 +181,15 @@ def _sorted_labels(view: RunView) -> Finding | None:
 
 def _hardly_shuffled(view: RunView) -> Finding | None:
     """Batches that hold clearly fewer kinds of labels than chance would put there, and evaluations that show it."""
-    labels = view.last("labels")
-    if labels is None or number(labels, "batches", 0) < BATCHES_APART or not view.alone:
+    mixture = _mixture(view, BATCHES_APART)
+    if mixture is None or not view.generalisation_gap > SHUFFLED_GAP:
         return None
-    classes, size = number(labels, "classes", 0), number(labels, "batch_size", 0)
-    whole, batch = number(labels, "entropy", 0), number(labels, "batch_entropy", 0)
-    if classes < 2 or size < 2 * classes or whole <= 0.1 or not view.generalisation_gap > SHUFFLED_GAP:
-        return None
-    by_chance = whole - (classes - 1) / (2 * size)  # what so few samples lack by chance (Miller and Madow's correction)
-    if batch / by_chance >= view.limit(HARDLY_MIXED):
+    labels, whole, batch = mixture
+    lacking = (number(labels, "classes") - 1) / (
+        2 * number(labels, "batch_size")
+    )  # by chance, in so few samples (Miller and Madow's correction)
+    by_chance = whole - lacking
+    if batch >= view.limit(HARDLY_MIXED) * by_chance:
         return None
     return Finding(
         "data_order_or_leak",

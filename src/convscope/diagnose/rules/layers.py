@@ -15,6 +15,7 @@ from convscope.diagnose.view import RunView, Threshold, number
 from convscope.records import LayerStats
 
 DEAD = Threshold(0.6, "of a layer's channels", "diagnoses.md, row 17; 2 of 83 healthy runs had a layer beyond it", share=True)
+WIDELY = Threshold(0.5, "of the ReLU layers", "chosen: of 176 healthy runs of the benchmark none had a single such layer", share=True)
 DEAD_SAMPLES = 256  # images over which a dead channel is never positive, at every place of each; with the outcome gate few are enough
 ALIVE_GRADIENT = 0.01  # of the last layer's, relative to the weights: ten times what counts as vanished
 ALL_ZERO = 0.95  # of a layer's values in the first step: no healthy start is so sparse
@@ -108,15 +109,17 @@ def recent_never_positive(records: Sequence[LayerStats]) -> tuple[int, int, int]
     return channels - (mask & ((1 << channels) - 1)).bit_count(), channels, images
 
 
-def share_died(view: RunView) -> float:
-    """Share of the ReLU layers in which most channels are never positive now, although they were no layers of zeros at the start."""
+def died_widely(view: RunView) -> bool:
+    """Whether most channels are never positive now in many ReLU layers that were no layers of zeros at the start, and are missed: much is left to learn."""
+    if not view.outcome.much_left:
+        return False
     layers = [records for records in view.layers.values() if kind_of(records) in CUTTING_KINDS]
     died = 0
     for records in layers:
         dead, channels, images = recent_never_positive(records)
         alive_first = records[0].first_step <= 1 and records[0].share_zero < ALL_ZERO
         died += channels > 1 and images >= DEAD_SAMPLES and dead >= view.limit(DEAD) * channels and alive_first
-    return died / len(layers) if layers else 0.0
+    return bool(layers) and died >= view.limit(WIDELY) * len(layers)
 
 
 def carries_signal(view: RunView) -> bool:

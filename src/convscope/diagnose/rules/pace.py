@@ -10,7 +10,7 @@ import math
 import statistics
 
 from convscope.diagnose.rule import Rule, ev, loss_evidence, percent, short
-from convscope.diagnose.rules.layers import carries_signal, rate_instead, share_died
+from convscope.diagnose.rules.layers import carries_signal, died_widely, rate_instead
 from convscope.diagnose.view import LEARNED, RunView, Threshold, number
 from convscope.records import Finding, Fix
 
@@ -19,8 +19,6 @@ HIGH_RATIO = Threshold(1e-2, "update over weight", "diagnoses.md, row 19 (Karpat
 VERY_HIGH_RATIO = Threshold(5e-2, "update over weight", "chosen: no tuned run of the development benchmark sustains it")
 SHOCK = Threshold(0.1, "update over weight", "chosen: ten such steps replace the weights altogether")
 SHOCK_STEPS = 10
-WIDELY = Threshold(0.5, "of the ReLU layers", "chosen: of 83 healthy runs 2 had a single layer whose channels were mostly dead", share=True)
-KILLED = 0.25  # of the loss of guessing: what is left shows that the channels which large steps have killed are missed
 TORN = Threshold(10, "update over weight", "chosen: what began at zero at most doubles in its second step", excess=True)
 SETTLED = 20  # steps of a start
 OVERSHOOT = Threshold(
@@ -61,9 +59,7 @@ def lr_too_high(view: RunView) -> Finding | None:
     kicked = _kicked(view)
     thrown_at_once = view.broke and shock > view.limit(SHOCK) and not outcome.best < LEARNED * outcome.guessing
     torn = _torn_layer(view) if outcome.poor else None
-    killed = (
-        shock > view.limit(SHOCK) and outcome.fair and outcome.now > KILLED * outcome.guessing and share_died(view) >= view.limit(WIDELY)
-    )
+    killed = shock > view.limit(SHOCK) and died_widely(view)
     if not (outcome.bad or hardly or jumps or thrown_at_once or kicked or torn or killed):
         return None
     where, message = "", ""

@@ -302,8 +302,8 @@ def _undone(view: RunView, updates: Observation | None) -> Finding | None:
 def _rounded(view: RunView, updates: Observation | None) -> Finding | None:
     """Most single weights lie in numbers too coarse for their steps, and the run goes badly."""
     outcome = view.outcome
-    much_left = outcome.fair and outcome.now > view.limit(LEARNED_WELL) * outcome.guessing and _lately_rounded(view)
-    if updates is None or number(updates, "rounded", 0) < view.limit(STILL) or not (outcome.bad or outcome.poor or much_left):
+    held_back = outcome.much_left and _lately_rounded(view)
+    if updates is None or number(updates, "rounded", 0) < view.limit(STILL) or not (outcome.bad or outcome.poor or held_back):
         return None
     share, since = number(updates, "rounded_share"), _since(view, "rounded")
     return Finding(
@@ -330,9 +330,8 @@ def _lately_rounded(view: RunView) -> bool:
     """Whether nearly all steps were rounded away over the last looks, at a learning rate that has not been lowered."""
     looks = view.seen("updates")[-int(view.limit(STILL)) :]
     rates = [rate for _, rate in view.learning_rates]
-    return (
-        bool(looks and rates) and rates[-1] > max(rates) / 2 and min(number(o, "rounded_share", 0) for o in looks) > view.limit(NEARLY_ALL)
-    )
+    lowered = not rates or rates[-1] <= max(rates) / 2
+    return not lowered and bool(looks) and min(number(o, "rounded_share", 0) for o in looks) > view.limit(NEARLY_ALL)
 
 
 def _since(view: RunView, streak: str) -> int:
