@@ -183,6 +183,7 @@ def test_a_tanh_shows_in_what_it_gives_that_it_is_saturated(kind: str, end: floa
     assert finding.message == (
         "100 % of what layer 0.act gives lies at the ends of its range, where its curve is flat, so those units hardly react and hardly learn."
     )
+    assert [item.name for item in finding.evidence][:2] == ["outputs at the ends of the range", "in the first step"]
     calm = [
         r if r.layer != "0.act" else layer("0.act", r.first_step, kind, weighted=False, std=0.5, minimum=-end, maximum=end) for r in rows
     ]

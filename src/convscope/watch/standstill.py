@@ -126,8 +126,8 @@ class Standstill:
 
 def unfrozen_in_vain(model: nn.Module) -> str:
     """Names of modules on which `requires_grad = True` was set, which a module does not hand on, and whose weights are frozen; "" without any."""
-    set_on = [(name, module) for name, module in model.named_modules() if vars(module).get("requires_grad") is True]
-    layers = [name for name, module in set_on if not any(parameter.requires_grad for parameter in module.parameters())]
+    set_on = [(name, list(module.parameters())) for name, module in model.named_modules() if vars(module).get("requires_grad") is True]
+    layers = [name for name, own in set_on if own and not any(parameter.requires_grad for parameter in own)]
     return ", ".join(layers[:MOST_LAYERS]) + (" ..." if len(layers) > MOST_LAYERS else "")
 
 

@@ -361,7 +361,7 @@ def saturated_units(view: RunView) -> Finding | None:
         "and hardly learn.",
         Fix("Normalise the images, draw smaller weights at the start, lower the learning rate, or use ReLU.", change),
         (
-            ev("inputs in the flat part", percent(share)),
+            ev("outputs at the ends of the range" if given else "inputs in the flat part", percent(share)),
             ev("in the first step", percent(start[name])),
             *(() if given else (ev("beyond", limit),)),
             *loss_evidence(outcome),
