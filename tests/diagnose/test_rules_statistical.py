@@ -137,6 +137,20 @@ def test_activations_that_crash_for_good() -> None:
     )
 
 
+def test_the_layer_that_went_quiet_is_named_and_its_labels_are_not_blamed() -> None:
+    rows = [
+        layer("0.rnn", step, "RNN", std=1.0 if step < 20 else 0.01, near_zero_count=0 if step < 20 or step == 250 else 980)
+        for step in range(STEPS)
+    ]
+    rows += [layer("head", step, std=1.0 if step < 20 else 5.0 if step < 25 else 0.1) for step in range(STEPS)]
+    verdict = judged(losses=flat(), rows=rows)
+    assert said(verdict) == ["activation_collapse_cycles"]
+    finding = found(verdict, "activation_collapse_cycles")
+    assert finding.message == (
+        "From step 20 on nearly all activations of layer 0.rnn are close to zero, so hardly anything passes through it."
+    )
+
+
 def test_dead_channels() -> None:
     rows = layers()
     rows = [r if r.layer != "1.act" else layer("1.act", r.first_step, "ReLU", weighted=False, positive=b"\x01") for r in rows]

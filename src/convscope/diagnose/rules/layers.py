@@ -19,6 +19,8 @@ WIDELY = Threshold(0.5, "of the ReLU layers", "chosen: of 176 healthy runs of th
 DEAD_SAMPLES = 256  # images over which a dead channel is never positive, at every place of each; with the outcome gate few are enough
 ALIVE_GRADIENT = 0.01  # of the last layer's, relative to the weights: ten times what counts as vanished
 ALL_ZERO = 0.95  # of a layer's values in the first step: no healthy start is so sparse
+COLLAPSED = Threshold(0.95, "of the values near zero", "diagnoses.md, row 16", share=True)
+CRASH = 5.0  # diagnoses.md, row 16: a fall of the spread to less than a fifth
 START_RECORDS = 10  # of a layer: what they show was there before training could change much
 CUTTING_KINDS = frozenset({"relu", "relu_", "relu6", "threshold"})
 SQUASHING = {
@@ -122,8 +124,21 @@ def died_widely(view: RunView) -> bool:
     return bool(layers) and died >= view.limit(WIDELY) * len(layers)
 
 
+def stays_collapsed(view: RunView, name: str) -> bool:
+    """Whether nearly all a layer gives is close to zero of late, and its spread is a fraction of what it began with."""
+    records = view.layers[name]
+    recent = [r.share_near_zero for r in records[-20:] if r.sample_count]
+    early = [r.std for r in records[:5] if math.isfinite(r.std)]
+    late = [r.std for r in records[-20:] if math.isfinite(r.std)]
+    if not recent or not early or not late:
+        return False
+    return min(recent) > view.limit(COLLAPSED) and statistics.median(late) < statistics.median(early) / CRASH
+
+
 def carries_signal(view: RunView) -> bool:
-    """Whether, at the end, the first layer still gets a gradient worth the name and no ReLU layer is dead throughout."""
+    """Whether, at the end, the first layer still gets a gradient worth the name, and no layer before the last is dead or close to zero throughout."""
+    if any(stays_collapsed(view, name) for name in view.weighted_layers[:-1]):
+        return False
     ends = []
     for name in view.weighted_layers[:1] + view.weighted_layers[-1:]:
         gradient = relative_gradient(view.layers[name][-40:])

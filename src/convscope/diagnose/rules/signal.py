@@ -15,6 +15,8 @@ from convscope.diagnose.ranking import CRASHES
 from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
 from convscope.diagnose.rules.layers import (
     ALL_ZERO,
+    COLLAPSED,
+    CRASH,
     CUTTING_KINDS,
     DEAD,
     DEAD_SAMPLES,
@@ -25,6 +27,7 @@ from convscope.diagnose.rules.layers import (
     rate_instead,
     recent_never_positive,
     squashed_layers,
+    stays_collapsed,
 )
 from convscope.diagnose.view import RunView, Threshold, window_means
 from convscope.records import Finding, Fix, LayerStats, Severity
@@ -33,10 +36,9 @@ JUMP = Threshold(20, "times the rolling median", "diagnoses.md, row 15")
 COME_BACK = Threshold(100, "steps", "diagnoses.md: a spike that the loss recovers from within about 100 steps is healthy")
 CALM_STEPS, AT_ONCE, THROWN = 10, 6, 1.5  # steps that give a level; steps after the leap; times the loss that leapt
 SUMMED = Threshold(3, "times the mean over the batch", "chosen: class weights and label smoothing change a loss by less")
-TOOTH_RISE, TOOTH_FALL = 3.0, 5.0  # diagnoses.md, row 16: growth within 60 steps, fall within 5
+TOOTH_RISE = 3.0  # diagnoses.md, row 16: growth within 60 steps, before a fall within 5
 TOOTH_STEPS = 5  # from the top to the bottom
 ONE_EVENT = 40  # steps within which several crashes are one
-COLLAPSED = Threshold(0.95, "of the values near zero", "diagnoses.md, row 16", share=True)
 LEARNED_WELL = Threshold(0.1, "of the loss of guessing", "chosen: units that are flat from the start plainly do no harm", share=True)
 HARDLY = 0.8  # of the loss of guessing: below it, a loss that still falls is on a good way
 CUT_OFF = 20  # steps in a row without any gradient
@@ -136,7 +138,7 @@ def _teeth(records: Sequence[LayerStats]) -> list[int]:
     teeth: list[int] = []
     for at in range(6, len(stds)):
         top = max(stds[at - 5 : at])
-        if top <= 0 or stds[at] * TOOTH_FALL > top or (teeth and records[at].first_step - teeth[-1] < 10):
+        if top <= 0 or stds[at] * CRASH > top or (teeth and records[at].first_step - teeth[-1] < 10):
             continue
         before = [s for s in stds[max(0, at - 65) : at - 4] if s > 0]
         if before and min(before) * TOOTH_RISE < top:
@@ -148,11 +150,11 @@ def activation_collapse_cycles(view: RunView) -> Finding | None:
     """A layer's activations grow, crash to almost nothing and start again; or they crashed and stay there."""
     outcome = view.outcome
     teeth = {name: found for name in view.layers if (found := _teeth(view.layers[name]))}
-    collapsed = [name for name in view.weighted_layers[:-1] or () if _stays_collapsed(view, name)]
+    collapsed = [name for name in view.weighted_layers[:-1] or () if stays_collapsed(view, name)]
     cycles = len(teeth) >= 2 or any(len(found) >= 2 for found in teeth.values())
     if not cycles and not (collapsed and outcome.bad):
         return None
-    if teeth:
+    if cycles:
         where, step = min(((name, found[0]) for name, found in teeth.items()), key=lambda item: item[1])
     else:
         where, step = collapsed[0], _collapse_step(view, collapsed[0])
@@ -207,22 +209,14 @@ def _regained(view: RunView, step: int) -> bool:
     return bool(before) and view.loss_now <= statistics.fmean(before)
 
 
-def _stays_collapsed(view: RunView, name: str) -> bool:
-    records = view.layers[name]
-    recent = [r.share_near_zero for r in records[-20:] if r.sample_count]
-    early = [r.std for r in records[:5] if math.isfinite(r.std)]
-    late = [r.std for r in records[-20:] if math.isfinite(r.std)]
-    if not recent or not early or not late:
-        return False
-    return min(recent) > view.limit(COLLAPSED) and statistics.median(late) < statistics.median(early) / TOOTH_FALL
-
-
 def _collapse_step(view: RunView, name: str) -> int:
-    records = view.layers[name]
-    for at in range(len(records) - 1, -1, -1):
-        if records[at].sample_count and records[at].share_near_zero <= view.limit(COLLAPSED):
-            return records[min(at + 1, len(records) - 1)].first_step
-    return records[0].first_step
+    """First step from which on most of the values stay near zero; single looks at more do not count."""
+    seen = [r for r in view.layers[name] if r.sample_count]
+    near = [r.share_near_zero > view.limit(COLLAPSED) for r in seen]
+    for end in range(len(seen), 0, -1):
+        if 2 * sum(near[max(0, end - 20) : end]) <= min(end, 20):
+            return next((r.first_step for r, is_near in zip(seen[max(0, end - 20) :], near[max(0, end - 20) :], strict=True) if is_near), 0)
+    return seen[0].first_step
 
 
 def dead_units(view: RunView) -> Finding | None:
