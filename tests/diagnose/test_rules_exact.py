@@ -117,6 +117,14 @@ def test_steps_that_change_nothing() -> None:
     )
 
 
+def test_steps_that_change_nothing_because_the_gradient_is_endless() -> None:
+    still = seen("updates", 8, **{**UPDATES, "still": 6, "still_share": 0.999, "still_layers": "0, 3"})
+    assert "update_no_op" in said(judged(still, losses=flat(level=1e20), norms=[1e18] * STEPS))
+    verdict = judged(still, losses=flat(level=1e20), norms=[math.inf] * STEPS)
+    assert "exploding_gradients" in said(verdict)
+    assert "update_no_op" not in said(verdict)
+
+
 def test_an_optimiser_that_never_steps() -> None:
     verdict = diagnose([], layers(1), [seen("unstepped", passes=60, moved=False, fresh=1.0)])
     finding = found(verdict, "update_no_op")

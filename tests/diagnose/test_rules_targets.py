@@ -13,6 +13,7 @@ from hand_made import (
     STEPS,
     VALIDATION,
     falling,
+    flat,
     found,
     judged,
     layers,
@@ -230,3 +231,15 @@ def test_an_untrained_network_s_wrong_answers_are_no_noise_yet() -> None:
     fits = [seen("fit", step, **{**FIT, "samples": 300, "accuracy": 0.4, "wrong": 180, "second_choice": 0.12}) for step in (70, 80, 90)]
     assert "label_noise" not in [finding.name for finding in judged(*fits, losses=falling(100)).findings]
     assert "label_noise" in [finding.name for finding in judged(*(dataclasses.replace(o, step=o.step + 200) for o in fits)).findings]
+
+
+def test_first_answers_that_miss_by_far() -> None:
+    looks = [seen("amounts", step, samples=64, error=5e6, mean=0.0, variance=4.0) for step in (0, 290)]
+    verdict = judged(*looks, *OF_AMOUNTS, losses=flat(level=5e6))
+    finding = found(verdict, "bad_initial_scale")
+    assert (finding.severity, finding.message) == (
+        "problem",
+        "The first loss is 5 million, where guessing would give 4: the untrained network is far off with every answer, and the first steps must undo that.",
+    )
+    near = [seen("amounts", step, samples=64, error=50.0, mean=0.0, variance=4.0) for step in (0, 290)]
+    assert "bad_initial_scale" not in said(judged(*near, *OF_AMOUNTS, losses=flat(level=50.0)))

@@ -19,6 +19,7 @@ SAME_FILTERS = Threshold(0.9, "of the filters", "diagnoses.md, row 10: all pairs
 MANY_STEPS = 20  # after which filters that began equal and learn have parted, even in a warm-up (diagnoses.md, row 10)
 LINEAR_PAIRS = Threshold(0.8, "of the pairs", "diagnoses.md, row 11: bottlenecks and separable convolutions stay below", share=True)
 START_LOSS = Threshold(3, "times the loss of guessing", "diagnoses.md, row 13", excess=True)
+START_ERROR = Threshold(100, "times the targets' variance", "chosen: an ordinary start misses by one to three times it", excess=True)
 GROWTH = Threshold(1.0, "octaves a layer", "diagnoses.md, row 13")
 SHRINKING = Threshold(
     2.0, "octaves a layer", "derived: PyTorch's default loses 1.3 an ordinary ReLU layer (gain 1/sqrt(6)) and trains all the same"
@@ -154,7 +155,7 @@ def _far_start(view: RunView) -> Finding | None:
         outcome.guessing, math.log(view.classes or 1) * view.loss_unit
     )  # at the start the frequencies of the labels cannot be known
     first_loss = _first_loss(view)
-    high = view.guessing is not None and first_loss > view.limit(START_LOSS) * guessing
+    high = first_loss > view.limit(START_LOSS) * guessing if view.guessing is not None else _misses_by_far(view)
     gain = math.nan if _normalises(view) else drawn_gain(view)
     faint = bool(stds) and stds[-1] < view.limit(FAINT_SIGNAL)
     weak = gain < view.limit(SMALL_GAIN) and not is_squashing(view) and (outcome.bad or outcome.poor)
@@ -177,7 +178,7 @@ def _far_start(view: RunView) -> Finding | None:
     elif high:
         message = (
             f"The first loss is {short(first_loss)}, where guessing would give {short(guessing)}: the untrained network is "
-            "sure of wrong answers, and the first steps must undo that."
+            f"{'sure of wrong answers' if view.guessing is not None else 'far off with every answer'}, and the first steps must undo that."
         )
     else:
         message = (
@@ -213,6 +214,12 @@ def _first_loss(view: RunView) -> float:
         return math.nan
     parts = [number(o, "loss") for o in view.seen("loss_input") if o.step == 0 and o.subject in ("cross_entropy", "nll_loss")]
     return min([view.losses[0][1], *(part for part in parts if math.isfinite(part))])
+
+
+def _misses_by_far(view: RunView) -> bool:
+    """Whether the first answers, where these are amounts, missed by many times what always answering with the mean would."""
+    constant = view.constant_answer
+    return constant is not None and _first_loss(view) > view.limit(START_ERROR) * constant
 
 
 def _soon_overcome(view: RunView) -> bool:

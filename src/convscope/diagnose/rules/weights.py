@@ -22,6 +22,7 @@ LEARNED_WELL = Threshold(
 PERFECT = Threshold(0.05, "of the loss of guessing", "chosen: nothing worth having is left to learn", share=True)
 A_PART = Threshold(0.01, "of the weights", "chosen: the first convolutions of a small network are no more than that", share=True)
 SOON = Threshold(0.25, "of the steps", "chosen: a first stage that is meant to end takes longer", share=True)
+OVERFLOW = 1.8e19  # square root of the greatest float32
 WHOLE = 0.99  # of the weights: as good as all
 NEVER_STEPPED = Threshold(50, "backward passes", "chosen: more than gradient accumulation needs before its first step")
 
@@ -175,6 +176,8 @@ def update_no_op(view: RunView) -> Finding | None:
         return idle
     if updates is None or number(updates, "still", 0) < view.limit(STILL) or number(updates, "still_share", 0) < view.limit(MOST):
         return _undone(view, updates) or _rounded(view, updates)
+    if _overflows(view):
+        return None  # such a gradient is told by its size: Adam divides by it, which leaves nothing of the step
     layers, share = str(updates.numbers.get("still_layers") or ""), number(updates, "still_share")
     return Finding(
         "update_no_op",
@@ -193,6 +196,12 @@ def update_no_op(view: RunView) -> Finding | None:
         ),
         "exact: weights before and after the step are equal while the gradient is not zero (TrainCheck)",
     )
+
+
+def _overflows(view: RunView) -> bool:
+    """Whether most of the last gradients are so great that their squares are infinite in single precision."""
+    norms = [s.gradient_norm.maximum for s in view.steps[-20:] if s.gradient_norm is not None]
+    return 2 * sum(not norm < OVERFLOW for norm in norms) > len(norms)
 
 
 def _ungraded(view: RunView, updates: Observation) -> Finding | None:
