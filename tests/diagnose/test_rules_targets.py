@@ -200,7 +200,7 @@ def test_one_batch_again_and_again() -> None:
 
 def test_a_penalty_that_outweighs_the_answers() -> None:
     rows = [row for step in range(STEPS) for row in layers(1, weight_rms=0.1 * math.exp(-step / 100))]
-    looks = [seen("penalty", step, squared=True, sum=44.0 - step, weights=900, loss=2.0 + 0.05 * (44.0 - step)) for step in range(5)]
+    looks = [seen("penalty", step, of="squares", sum=44.0 - step, weights=900, loss=2.0 + 0.05 * (44.0 - step)) for step in range(5)]
     finding = found(judged(*looks, rows=[*_at_their_steps(rows)]), "over_regularised")
     assert finding.severity == "warning"
     assert finding.message == (
@@ -208,9 +208,9 @@ def test_a_penalty_that_outweighs_the_answers() -> None:
         "5.03 % of their size, so little is left to learn with."
     ).replace("5.03 %", "5 %")
     assert finding.fix.text == "Make the factor of this penalty 0.00025 or smaller, or leave the penalty out."
-    usual = [seen("penalty", step, squared=True, sum=44.0, weights=900, loss=2.0 + 0.0005 * 44.0) for step in range(5)]
+    usual = [seen("penalty", step, of="squares", sum=44.0, weights=900, loss=2.0 + 0.0005 * 44.0) for step in range(5)]
     assert said(judged(*usual, rows=[*_at_their_steps(rows)])) == []
-    odd = [seen("penalty", step, squared=True, sum=44.0, weights=900, loss=4.0 + step) for step in range(5)]  # no factor: another term
+    odd = [seen("penalty", step, of="squares", sum=44.0, weights=900, loss=4.0 + step) for step in range(5)]  # no factor: another term
     assert said(judged(*odd, rows=[*_at_their_steps(rows)])) == []
 
 

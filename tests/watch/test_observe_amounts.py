@@ -180,14 +180,19 @@ def test_an_ordinary_training_step_meets_no_wrapper() -> None:
 
 
 @pytest.mark.parametrize(
-    ("term", "squared", "total"),
+    ("term", "of", "total"),
     [
-        (lambda p: p.pow(2).sum(), True, lambda p: (p**2).sum()),
-        (lambda p: (p * p).sum(), True, lambda p: (p**2).sum()),
-        (lambda p: p.abs().sum(), False, lambda p: p.abs().sum()),
+        (lambda p: p.pow(2).sum(), "squares", lambda p: (p**2).sum()),
+        (lambda p: (p * p).sum(), "squares", lambda p: (p**2).sum()),
+        (lambda p: p.abs().sum(), "sizes", lambda p: p.abs().sum()),
+        (lambda p: p.abs().pow(2).sum(), "squares", lambda p: (p**2).sum()),
+        (lambda p: p.norm(), "norms", lambda p: (p**2).sum().sqrt()),
+        (lambda p: torch.linalg.vector_norm(p.flatten()), "norms", lambda p: (p**2).sum().sqrt()),
+        (lambda p: p.norm(2) ** 2, "squares", lambda p: (p**2).sum()),
+        (lambda p: p.norm(p=1), "sizes", lambda p: p.abs().sum()),
     ],
 )
-def test_weights_in_the_loss(term: Callable[[Tensor], Tensor], squared: bool, total: Callable[[Tensor], Tensor]) -> None:
+def test_weights_in_the_loss(term: Callable[[Tensor], Tensor], of: str, total: Callable[[Tensor], Tensor]) -> None:
     torch.manual_seed(0)
     model = nn.Linear(5, 2)
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
@@ -204,11 +209,23 @@ def test_weights_in_the_loss(term: Callable[[Tensor], Tensor], squared: bool, to
     assert [o.step for o in looks] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 10]
     for look in looks:
         assert look.numbers == {
-            "squared": squared,
+            "of": of,
             "sum": pytest.approx(sums[look.step]),
             "weights": 12,
             "loss": pytest.approx(whole[look.step]),
         }
+
+
+def test_all_weights_in_the_loss_as_one_vector() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(5, 2)
+    length = nn.utils.parameters_to_vector(model.parameters()).norm().item()
+    with observed(model) as seen:
+        loss = F.mse_loss(model(ROWS), TARGETS) + 0.1 * nn.utils.parameters_to_vector(model.parameters()).norm()
+        loss.backward()
+        torch.optim.SGD(model.parameters(), 0.01).step()
+    [look] = [o for o in seen if o.kind == "penalty"]
+    assert look.numbers == {"of": "norms", "sum": pytest.approx(length), "weights": 12, "loss": pytest.approx(loss.item())}
 
 
 def test_a_loss_without_weights_has_no_penalty() -> None:

@@ -258,8 +258,8 @@ KINDS: tuple[ObservationKind, ...] = (
         "penalty",
         "",
         {
-            "squared": "whether the loss sums up the weights' squares (else their sizes)",
-            "sum": "of the squares or sizes of the weights that it sums up",
+            "of": "what the loss sums up: the weights' squares, sizes or (the length of each weight, or of several together) norms",
+            "sum": "of these",
             "weights": "how many single weights that are",
             "loss": "what backward was called on: the comparison with the labels and all that was added to it",
         },

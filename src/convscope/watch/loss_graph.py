@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from convscope.watch.graph_facts import SOFTMAX, operation
@@ -19,15 +20,32 @@ ONE_BY_ONE = frozenset({
     "Pow", "Sub", "Rsub", "Abs", "Mul", "Div", "Add", "Neg", "Log", "Log1P", "Exp", "Sqrt", "Clamp", "Where", "Relu", "Softplus", "Sigmoid", "Tanh",
     "Sign", "Cosh", "Squeeze", "Select", "Slice", "View", "Alias", "ToCopy",
 })  # fmt: skip
+SIZED, NORMS = ("Abs",), ("LinalgVectorNorm",)
+LAID_OUT = frozenset({"View", "UnsafeView", "Reshape", "Cat", "Alias", "ToCopy", "T", "Transpose", "Permute", "Clone"})
 UNCHANGED = frozenset({"Alias", "ToCopy"})  # operations that hand on the same values in the same places
 MOST_NODES = 500  # of a loss; beyond it nothing is claimed
 
 
 class Penalty(NamedTuple):
-    """Weights that a loss holds besides the network's output: as the sum of their squares, or of their sizes."""
+    """Weights that a loss holds besides the network's output, in the groups of which it takes one number each.
 
-    squared: bool
-    weights: tuple[Tensor, ...]
+    Attributes:
+        of: that number: the sum of their "squares" or of their "sizes", or their length ("norms").
+    """
+
+    of: str
+    groups: tuple[tuple[Tensor, ...], ...]
+
+    @property
+    def single_weights(self) -> int:
+        """How many single weights that are."""
+        return sum(weights.numel() for group in self.groups for weights in group)
+
+    def total(self) -> Tensor:
+        """The sum of the groups' numbers, which the loss multiplies with a factor."""
+        power = 1 if self.of == "sizes" else 2
+        sums = [torch.stack([(weights.detach().abs().float() ** power).sum() for weights in group]).sum() for group in self.groups]
+        return torch.stack(sums).sqrt().sum() if self.of == "norms" else torch.stack(sums).sum()
 
 
 class Output(NamedTuple):
@@ -66,32 +84,50 @@ def loss_graph(root: Any, output: Output) -> dict[str, float | int | str | bool 
 
 
 def penalty(root: Any, output: Output) -> Penalty | None:
-    """The weights whose squares or sizes a loss sums up besides the network's output; None when there are none, or both kinds.
+    """The weights whose squares, sizes or norms a loss sums up besides the network's output; None when there are none, or of several kinds.
 
     Args:
         root: the node that made what backward was called on.
         output: of the network.
     """
-    squares: dict[int, Tensor] = {}
-    sizes: dict[int, Tensor] = {}
-    for node in _nodes(root, output.number):
-        leaves = [leaf for parent, _ in node.next_functions if (leaf := getattr(parent, "variable", None)) is not None]
-        if node._sequence_nr() == output.number or not leaves:
+    found: dict[str, dict[tuple[int, ...], tuple[Tensor, ...]]] = {}
+    within: set[Any] = set()  # nodes whose result is squared
+    for node in _nodes(root, output.number):  # from the loss downwards, so that a square is met before what it squares
+        number, source = _measure(node)
+        if source is None or node._sequence_nr() == output.number or node in within:
             continue
-        if _is_square(node, leaves):
-            squares[id(leaves[0])] = leaves[0]
-        elif operation(node) == "Abs":
-            sizes[id(leaves[0])] = leaves[0]
-    if bool(squares) == bool(sizes):
+        below = source[0]
+        if number == "squares" and below is not None and operation(below) in (*SIZED, *NORMS):  # |w| squared, or the squared length
+            within.add(below)
+            source = below.next_functions[0]
+        if weights := _weights(source[0]):
+            found.setdefault(number, {})[tuple(map(id, weights))] = weights
+    if len(found) != 1:
         return None
-    return Penalty(bool(squares), tuple((squares or sizes).values()))
+    [(of, groups)] = found.items()
+    return Penalty(of, tuple(groups.values()))
 
 
-def _is_square(node: Any, leaves: Sequence[Tensor]) -> bool:
-    """Whether an operation squares a weight: `w ** 2`, or `w * w`."""
-    if operation(node) == "Pow":
-        return bool(node._saved_exponent == 2)
-    return operation(node) == "Mul" and len(leaves) == 2 and leaves[0] is leaves[1]
+def _measure(node: Any) -> tuple[str, Any]:
+    """What an operation takes of its numbers, "squares", "sizes" or "norms", and the edge that they come by; the edge is None for other operations."""
+    edges, kind = node.next_functions, operation(node)
+    if (kind == "Pow" and node._saved_exponent == 2) or (kind == "Mul" and len(edges) == 2 and edges[0] == edges[1]):
+        return "squares", edges[0]
+    if kind in SIZED:
+        return "sizes", edges[0]
+    if kind in NORMS and node._saved_ord in (1, 2) and node._saved_dim is None:
+        return "sizes" if node._saved_ord == 1 else "norms", edges[0]
+    return "", None
+
+
+def _weights(node: Any) -> tuple[Tensor, ...]:
+    """The weights that reach an operation as they are, or only laid out in another way; () when anything else does."""
+    if (leaf := getattr(node, "variable", None)) is not None:
+        return (leaf,)
+    if node is None or operation(node) not in LAID_OUT:
+        return ()
+    parts = [_weights(parent) for parent, _ in node.next_functions]
+    return tuple(weights for part in parts for weights in part) if all(parts) else ()
 
 
 def _nodes(root: Any, last: int) -> list[Any]:

@@ -193,13 +193,12 @@ class PassWatch:
         held, loss = penalty(root, made), root_of_backward()
         self._penalised = held is not None
         if held is not None and loss is not None:
-            sums = [(weights.detach().abs().float() ** (2 if held.squared else 1)).sum() for weights in held.weights]
-            squared, count = held.squared, sum(weights.numel() for weights in held.weights)
+            of, count = held.of, held.single_weights
 
             def receive(numbers: Numbers) -> None:
-                self._emit(Observation(step, "penalty", "", {"squared": squared, "sum": numbers[0], "weights": count, "loss": numbers[1]}))
+                self._emit(Observation(step, "penalty", "", {"of": of, "sum": numbers[0], "weights": count, "loss": numbers[1]}))
 
-            self._deferred.add(torch.stack([torch.stack(sums).sum(), loss.float().sum()]), receive)
+            self._deferred.add(torch.stack([held.total(), loss.float().sum()]), receive)
 
     def loss_called(self, call: LossCall) -> None:
         """A loss was computed on the output of the current pass."""

@@ -35,10 +35,12 @@ DECAY_SHARE = Threshold(1.0, "times the gradient", "diagnoses.md, row 24: the de
 PENALTY_SHARE = Threshold(0.5, "times the rest of the loss", "chosen: a usual penalty is a hundredth of it")
 NEXT_TO_NOTHING = 1e-3  # of a loss
 FACTORS, SAME_FACTOR = 3, 1.05  # looks that agree on the penalty's factor
-STRONG_SQUARES, STRONG_SIZES = (
-    2.5e-3,
-    1e-4,
-)  # of a penalty: ten times the usual 5e-4 / 2, and what keeps a small network's sizes below a nat
+STRONG = {
+    "squares": 2.5e-3,
+    "sizes": 1e-4,
+    "norms": 1e-2,
+}  # factor of a penalty: ten times the usual 5e-4 / 2, and what keeps a small network's sizes and its layers' norms below a nat
+SUMMED_UP = {"squares": "squares", "sizes": "sizes", "norms": "norms (the length of each tensor)"}
 SHRUNK = 0.7  # of the weights' first size
 FEW_OF_A_CLASS = Threshold(50, "images", "chosen: a small network learns no class from so few, whatever they count in the loss")
 LOPSIDED = Threshold(0.8, "of the training labels", "chosen: beyond it a class with fair competition would be rare", share=True)
@@ -251,19 +253,19 @@ def _penalised(view: RunView) -> Finding | None:
     factors = [extra / number(o, "sum") for extra, _, o in added if number(o, "sum") > 0]
     if len(factors) < FACTORS or layers < 2 or not min(factors) > 0 or max(factors) > SAME_FACTOR * min(factors):
         return None
-    factor, squared = statistics.median(factors), looks[0].numbers.get("squared") is True
+    factor, of = statistics.median(factors), str(looks[0].numbers.get("of"))
     extra, cost, most = max(added, key=lambda part: part[0] / max(part[1], NEXT_TO_NOTHING))
     shrunk, learned = _shrinking(view), statistics.fmean(part[1] for part in added[-FACTORS:]) < LEARNED * view.outcome.guessing
-    outweighs = factor > (STRONG_SQUARES if squared else STRONG_SIZES) and extra > view.limit(PENALTY_SHARE) * cost
+    outweighs = factor > STRONG[of] and extra > view.limit(PENALTY_SHARE) * cost
     if not outweighs or shrunk > SHRUNK:
         return None
-    usual = _usual_decay(view) / 2 if squared else STRONG_SIZES / 10
+    usual = _usual_decay(view) / 2 if of == "squares" else STRONG[of] / 10
     return Finding(
         "over_regularised",
         "warning" if learned else "problem",
         "penalty on the weights",
         0,
-        f"The loss adds {short(factor)} times the sum of the weights' {'squares' if squared else 'sizes'} to what the answers cost: that is "
+        f"The loss adds {short(factor)} times the sum of the weights' {SUMMED_UP[of]} to what the answers cost: that is "
         f"{short(extra)} of {short(extra + cost)} at step {most.step}, and the weights have shrunk to {percent(shrunk)} of their size, so little "
         "is left to learn with.",
         Fix(f"Make the factor of this penalty {short(min(usual, factor / 100))} or smaller, or leave the penalty out."),
