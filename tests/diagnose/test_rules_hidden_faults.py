@@ -246,8 +246,32 @@ def test_a_table_of_words_is_no_first_layer_that_does_not_learn() -> None:
     assert "vanishing_signal" not in said(judged(losses=[1.5 + 0.8 * 0.97**step for step in range(STEPS)], rows=rows))
 
 
+WAITING = [2.3 if step < 130 else 1.7 + 0.6 * 0.99 ** (step - 130) for step in range(STEPS)]  # and learns only then
+
+
+def test_gates_that_wait_long_are_given_too_short_steps() -> None:
+    def run(ratio: float) -> Verdict:
+        rows = [
+            one
+            for step in range(STEPS)
+            for one in (layer("gru", step, "GRU", update_ratio=ratio), layer("out", step, "Linear", update_ratio=ratio))
+        ]
+        return judged(losses=WAITING, rows=rows)
+
+    assert said(run(5e-4)) == ["lr_too_low"]
+    finding = found(run(5e-4), "lr_too_low")
+    assert finding.message == (
+        "For the first 45 % of the training the answers were no better than guessing, and each step changes the weights by only 0.05 % of their size "
+        "(0.1 % is usual): the learning rate of 0.05 is too low."
+    )
+    faded = found(run(2e-3), "vanishing_signal")
+    assert faded.fix.text == (
+        "Begin with forget gates that are open (their bias at 1), and answer from the mean over all steps instead of from the last one alone."
+    )
+
+
 def test_a_recurrent_network_that_waits_long_before_it_learns() -> None:
-    losses = [2.3 if step < 130 else 1.7 + 0.6 * 0.99 ** (step - 130) for step in range(STEPS)]
+    losses = WAITING
     rows = [one for step in range(STEPS) for one in (layer("rnn", step, "RNN"), layer("out", step, "Linear"))]
     finding = found(judged(losses=losses, rows=rows), "vanishing_signal")
     assert (finding.severity, finding.where, finding.step) == ("warning", "rnn", 0)

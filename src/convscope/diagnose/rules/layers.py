@@ -11,9 +11,10 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from convscope.diagnose.changes import DEEP, higher_rate, lower_rate, usual_rate
-from convscope.diagnose.view import RunView, Threshold, number
+from convscope.diagnose.view import RunView, Threshold, number, window_means
 from convscope.records import LayerStats
 
+USUAL_RATIO = 1e-3  # update over weight of a step (Karpathy, CS231n notes)
 DEAD = Threshold(0.6, "of a layer's channels", "diagnoses.md, row 17; 2 of 83 healthy runs had a layer beyond it", share=True)
 WIDELY = Threshold(0.5, "of the ReLU layers", "chosen: of 176 healthy runs of the benchmark none had a single such layer", share=True)
 DEAD_SAMPLES = 256  # images over which a dead channel is never positive, at every place of each; with the outcome gate few are enough
@@ -23,6 +24,10 @@ COLLAPSED = Threshold(0.95, "of the values near zero", "diagnoses.md, row 16", s
 CRASH = 5.0  # diagnoses.md, row 16: a fall of the spread to less than a fifth
 START_RECORDS = 10  # of a layer: what they show was there before training could change much
 CUTTING_KINDS = frozenset({"relu", "relu_", "relu6", "threshold"})
+PLAIN_RECURRENT = frozenset({"rnn", "rnncell"})
+GATED = frozenset({"lstm", "gru", "lstmcell", "grucell"})  # recurrent layers whose gates keep what they read early
+LONG_WAIT = Threshold(0.3, "of the run", "chosen: nine of ten healthy runs of the benchmark are below it after 0.15")
+LEAST_WAIT, NOT_YET = 50, 0.97  # steps; of the loss of guessing
 SQUASHING = {
     "tanh": 2.0,
     "sigmoid": 3.0,
@@ -35,6 +40,19 @@ SQUASHING = {
 def kind_of(records: Sequence[LayerStats]) -> str:
     """What computed a layer, in small letters."""
     return records[-1].kind.lower()
+
+
+def waited(view: RunView) -> tuple[float, str]:
+    """(share of the training in which the answers were no better than guessing, first recurrent layer); nothing for other networks and outcomes.
+
+    A run that ends well needs no reason for its plateau, and with random labels it is never left.
+    """
+    outcome, losses = view.outcome, [loss for _, loss in view.losses]
+    recurrent = [name for name in view.weighted_layers if kind_of(view.layers[name]) in (*PLAIN_RECURRENT, *GATED)]
+    if not recurrent or view.guessing is None or not outcome.poor or outcome.bad or len(losses) < LEAST_WAIT:
+        return 0.0, ""
+    means = window_means(losses, max(10, len(losses) // 20))
+    return next((at for at, mean in enumerate(means) if mean < NOT_YET * view.guessing), len(means)) / len(means), recurrent[0]
 
 
 def relative_gradient(records: Iterable[LayerStats]) -> float:

@@ -10,11 +10,10 @@ import math
 import statistics
 
 from convscope.diagnose.rule import Rule, ev, loss_evidence, percent, short
-from convscope.diagnose.rules.layers import carries_signal, died_widely, rate_instead
+from convscope.diagnose.rules.layers import GATED, LONG_WAIT, USUAL_RATIO, carries_signal, died_widely, kind_of, rate_instead, waited
 from convscope.diagnose.view import LEARNED, RunView, Threshold, number
-from convscope.records import Finding, Fix
+from convscope.records import Finding, Fix, Severity
 
-USUAL_RATIO = 1e-3  # Karpathy, CS231n notes
 HIGH_RATIO = Threshold(1e-2, "update over weight", "diagnoses.md, row 19 (Karpathy's 1e-3, one decade up)")
 VERY_HIGH_RATIO = Threshold(5e-2, "update over weight", "chosen: no tuned run of the development benchmark sustains it")
 SHOCK = Threshold(0.1, "update over weight", "chosen: ten such steps replace the weights altogether")
@@ -150,26 +149,52 @@ def lr_too_low(view: RunView) -> Finding | None:
         return None
     typical = statistics.median(sorted(r for _, r in ratios)[len(ratios) // 2 :])  # the larger half: a schedule's tail does not count
     usual = SLOW_RATIO if outcome.poor else LOW_RATIO
+    if typical < USUAL_RATIO and (waiting := _waits_at_its_gates(view, typical)) is not None:
+        return waiting
     if typical >= view.limit(usual) or outcome.now < view.limit(SLOW) * outcome.start or _without_gradient(view):
         return None
     if view.guessing is not None and outcome.now < LEARNED_ALL * view.guessing:
         return None  # a trained network that goes on carefully
     if typical == 0 and rate > ROUNDED_AWAY:  # weights that stand still at any rate are another rule's
         return None
-    higher = rate_instead(view, typical / USUAL_RATIO)
-    return Finding(
-        "lr_too_low",
+    return _too_low(
+        view,
+        typical,
         "problem" if outcome.stuck or outcome.now > 0.9 * outcome.start else "warning",
-        "",
-        0,
         f"Each step changes the weights by only {percent(typical)} of their size (0.1 % is usual), so training hardly moves: the "
         f"learning rate of {short(rate)} is too low.",
+    )
+
+
+def _waits_at_its_gates(view: RunView, typical: float) -> Finding | None:
+    """A network with gates (LSTM, GRU) that was no better than guessing for a good part of a run that ends poorly: nothing faded, so its steps are short."""
+    share, layer = waited(view)
+    if share < view.limit(LONG_WAIT) or kind_of(view.layers[layer]) not in GATED:
+        return None
+    rate = max(rate for _, rate in view.learning_rates)
+    return _too_low(
+        view,
+        typical,
+        "warning",
+        f"For the first {percent(share)} of the training the answers were no better than guessing, and each step changes the weights by only "
+        f"{percent(typical)} of their size (0.1 % is usual): the learning rate of {short(rate)} is too low.",
+    )
+
+
+def _too_low(view: RunView, typical: float, severity: Severity, message: str) -> Finding:
+    higher, rate = rate_instead(view, typical / USUAL_RATIO), max(rate for _, rate in view.learning_rates)
+    return Finding(
+        "lr_too_low",
+        severity,
+        "",
+        0,
+        message,
         Fix(
             f"Train with a learning rate of up to {short(higher['lr'])} that rises slowly at the start and falls at the end (1cycle), or let the "
             "learning-rate finder choose (lr='auto').",
             {**higher, "schedule": "one_cycle"},
         ),
-        (ev("update over weight, median", typical), ev("usual", USUAL_RATIO), ev("learning rate", rate), *loss_evidence(outcome)),
+        (ev("update over weight, median", typical), ev("usual", USUAL_RATIO), ev("learning rate", rate), *loss_evidence(view.outcome)),
         "Karpathy, CS231n: about 1e-3; TheDeepChecker: 1e-4",
     )
 

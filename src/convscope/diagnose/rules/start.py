@@ -10,9 +10,19 @@ import statistics
 from collections.abc import Sequence
 
 from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
-from convscope.diagnose.rules.layers import START_RECORDS, drawn_gain, is_squashing, kind_of, relative_gradient
+from convscope.diagnose.rules.layers import (
+    GATED,
+    LONG_WAIT,
+    START_RECORDS,
+    USUAL_RATIO,
+    drawn_gain,
+    is_squashing,
+    kind_of,
+    relative_gradient,
+    waited,
+)
 from convscope.diagnose.rules.targets import USUAL_RATIOS, far_targets
-from convscope.diagnose.view import LEARNED, RunView, Threshold, number, window_means
+from convscope.diagnose.view import LEARNED, RunView, Threshold, number
 from convscope.records import Finding, Fix, LayerStats, Observation, Severity
 
 SAME_FILTERS = Threshold(0.9, "of the filters", "diagnoses.md, row 10: all pairs of the sampled sixteen", share=True)
@@ -31,9 +41,7 @@ LEAST_DEPTH = Threshold(4, "layers", "diagnoses.md, row 13")
 GRADIENT_RATIO = Threshold(1e-3, "of the last layer's", "AutoTrainer's beta_1")
 FAINT_SIGNAL = Threshold(1e-3, "spread over images in the last activations", "chosen: three decades below what LSUV aims at")
 SOON = 50  # steps
-RECURRENT = frozenset({"rnn", "lstm", "gru", "rnncell", "lstmcell", "grucell"})
-NOT_YET = 0.97  # of the loss of guessing
-LONG_WAIT = Threshold(0.3, "of the run", "chosen: nine of ten healthy runs of the benchmark are below it after 0.15")
+NO_GATES = "Use an LSTM or GRU, draw the recurrent weights orthogonally (nn.init.orthogonal_), or"
 FIRST_UPDATE = Threshold(1e-6, "of the weight", "diagnoses.md, row 14")
 NEW_WEIGHTS = {
     "init": "kaiming_normal",
@@ -242,28 +250,29 @@ def vanishing_signal(view: RunView) -> Finding | None:
 
 def _fading_in_time(view: RunView) -> Finding | None:
     """A recurrent network that is no better than guessing for a good part of a run that ends poorly, although its steps have a usual size."""
-    outcome, losses = view.outcome, [loss for _, loss in view.losses]
-    recurrent = [name for name in view.weighted_layers if kind_of(view.layers[name]) in RECURRENT]
-    learned_late = outcome.poor and not outcome.bad  # with random labels the plateau is never left
-    if not recurrent or view.guessing is None or not learned_late or len(losses) < SOON:
-        return None
-    means = window_means(losses, max(10, len(losses) // 20))
-    waited = next((at for at, mean in enumerate(means) if mean < NOT_YET * view.guessing), len(means)) / len(means)
+    share, layer = waited(view)
     ratios = [ratio for _, ratio in view.median_ratios]
-    if waited < view.limit(LONG_WAIT) or not ratios or not USUAL_RATIOS[0] < statistics.median(ratios) < USUAL_RATIOS[1]:
+    if share < view.limit(LONG_WAIT) or not ratios or not USUAL_RATIOS[0] < statistics.median(ratios) < USUAL_RATIOS[1]:
         return None
+    in_gates = kind_of(view.layers[layer]) in GATED
+    if in_gates and statistics.median(ratios) < USUAL_RATIO:
+        return None  # what gates keep does not fade: the steps are small
     return Finding(
         "vanishing_signal",
-        gated(outcome),
-        recurrent[0],
+        "warning",
+        layer,
         0,
-        f"For the first {percent(waited)} of the training the answers were no better than guessing, although the steps had a usual size: what layer "
-        f"{recurrent[0]} reads early in a sequence fades before the end.",
+        f"For the first {percent(share)} of the training the answers were no better than guessing, although the steps had a usual size: what layer "
+        f"{layer} reads early in a sequence fades before the end.",
         Fix(
-            "Use an LSTM or GRU, draw the recurrent weights orthogonally (nn.init.orthogonal_), or answer from the mean over all steps instead of from the "
-            "last one alone."
+            f"{'Begin with forget gates that are open (their bias at 1), and' if in_gates else NO_GATES} answer from the mean over all steps instead of from "
+            "the last one alone."
         ),
-        (ev("without progress", percent(waited)), ev("update over weight, median", statistics.median(ratios)), *loss_evidence(outcome)),
+        (
+            ev("without progress", percent(share)),
+            ev("update over weight, median", statistics.median(ratios)),
+            *loss_evidence(view.outcome),
+        ),
         "Pascanu et al. 2013; Le et al. 2015",
     )
 
