@@ -2,6 +2,9 @@
 
 watcher.py      Watcher, the public face
 recording.py    when a step begins and ends, and what is written of it
+step.py         the running step, and the record that it becomes
+trainers.py     which networks an optimiser trains
+careful.py      errors of ours stay ours
 passes.py       when a network computes
 layers.py       which modules are watched, under which names
 stats.py        tensors to numbers, as pure functions

@@ -18,8 +18,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -27,11 +25,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from convscope.capture import Capture, Hook
-from convscope.records import NEAR_ZERO, Observation, Range, StepRecord
+from convscope.records import NEAR_ZERO, Observation
 from convscope.runlog import RunLog
 from convscope.watch.backward import root_of_backward
 from convscope.watch.buffers import Buffers
 from convscope.watch.by_hand import StepsByHand
+from convscope.watch.careful import Careful
 from convscope.watch.dropout_spy import DropoutSpy
 from convscope.watch.graph_facts import first_tensor
 from convscope.watch.hyper import hyper_parameters
@@ -42,7 +41,9 @@ from convscope.watch.parameters import ParameterWatch
 from convscope.watch.passes import Passes, in_backward
 from convscope.watch.ranks import Alone, Sink, is_distributed, sink_for
 from convscope.watch.stats import SAMPLE_SIZE
+from convscope.watch.step import Step, kept
 from convscope.watch.together import Together
+from convscope.watch.trainers import Trainers
 
 ROWS = 32  # steps in the buffers; what they hold is read together, which is cheaper
 ROWS_ON_DEVICE = 64  # the same on an accelerator, where reading waits for the device
@@ -60,28 +61,6 @@ NOTHING_SEEN = (
     "Optimiser steps were seen, but no pass of the network. What runs inside a compiled function or a transform of torch.func, and what a copy of the "
     "network computes, cannot be seen."
 )
-
-
-@dataclass(slots=True)
-class _Step:
-    """The step that is running: its number, its row in the buffers when it is sampled, and what was seen of it."""
-
-    number: int
-    row: int | None
-    hyper: dict[str, float] = field(default_factory=dict)
-    stepped: set[int] = field(default_factory=set)  # ids of the optimisers that have begun to step
-    groups: int = 0
-    losses: list[float | Tensor] = field(default_factory=list)
-    roots: list[float | Tensor] = field(default_factory=list)
-    backwards: int = 0
-    optimizers: int = 0
-    seconds: float = math.nan
-    epoch: float = math.nan
-
-    def loss(self) -> float:
-        """What the loss functions returned; what backward was called on, where that was made of several or by no known function."""
-        values = [float(value) for value in self.roots or self.losses]
-        return sum(values) / len(values) if values else math.nan
 
 
 class Recording:
@@ -121,13 +100,11 @@ class Recording:
         self._passes = Passes(models, self._layers, self, self._take)
         self._together = Together(models, log.observe) if len(models) > 1 else None  # until the first step is over
         self._observers = {name: self._observer(name) for name in models}
-        self._held = _held_by(models)
-        self._trainers: weakref.WeakKeyDictionary[Optimizer, list[Observer]] = weakref.WeakKeyDictionary()  # by whom they were met
+        self._trainers = Trainers(models)
         self._by_hand: StepsByHand | None = StepsByHand(models.values())  # until an optimiser is met
         self._speaking: Observer | None = None  # of the network that was run last
         self._stepping: list[Observer] = []
         self._seen = False  # whether any pass was met, or any layer's output
-        self._met = False  # whether an optimiser was met that holds parameters of a watched network
         on_device = any(parameter.device.type != "cpu" for model in models.values() for parameter in model.parameters())
         rows = min(ROWS_ON_DEVICE if on_device else ROWS, MOST_SAMPLES // (SAMPLE_SIZE * len(self._layers)))
         self._buffers = Buffers(max(FEWEST_ROWS, rows), near_zero, room=len(self._layers))
@@ -135,8 +112,8 @@ class Recording:
         self._renamed: Callable[[str], str] = str  # from the name that a hook knows to that in records
         self._calls: dict[str, int] = {}
         self._parameters: ParameterWatch | None = None
-        self._now: _Step | None = None
-        self._done: list[_Step] = []
+        self._now: Step | None = None
+        self._done: list[Step] = []
         self._used = 0  # rows of the buffers
         self._written_at = self._ended_at = time.monotonic()
         self._backward_task = -1
@@ -208,9 +185,9 @@ class Recording:
 
         return emit
 
-    def careful(self, where: str) -> _Careful:
+    def careful(self, where: str) -> Careful:
         """Keep an exception of ours away from the loop that is watched."""
-        return _Careful(self._trouble, where)
+        return Careful(self._trouble, where)
 
     def _trouble(self, where: str, error: Exception) -> None:
         note = f"{where} could not be recorded: {type(error).__name__}: {error}"
@@ -266,13 +243,13 @@ class Recording:
         self._together, self._models, self._renamed = None, {"": whole}, together.as_part
         for observer in self._observers.values():
             observer.close()
-        self._trainers, self._speaking = weakref.WeakKeyDictionary(), None
+        self._speaking = None
         self._buffers.rename(self._renamed)
         if self._parameters is not None:
             self._parameters.rename(self._renamed)
         self._layers = [Layer(self._renamed(layer.name), layer.module) for layer in self._layers]
         self._places.update({self._renamed(name): place for name, place in self._places.items()})
-        self._observers, self._held = {"": self._observer("")}, _held_by(self._models)
+        self._observers, self._trainers = {"": self._observer("")}, Trainers(self._models)
         self._observers[""].steps = self.step
         self._passes.watch_whole(whole)
         return True
@@ -345,7 +322,7 @@ class Recording:
             if not self._seen and (self._now is None or self._now.optimizers):  # no pass says that a step begins
                 self._begin_step()
             if self._now is not None and not self._now.optimizers:  # after it, the loss is another network's
-                self._now.losses.append(_kept(call.result))
+                self._now.losses.append(kept(call.result))
 
     def _backward_reached(self, name: str) -> None:
         """A backward pass has come to an output of a network; of several outputs the first counts."""
@@ -360,7 +337,7 @@ class Recording:
             now, self._evaluating = self._now, False
             now.backwards += 1
             if len(now.losses) != now.backwards and (root := root_of_backward()) is not None:
-                now.roots.append(_kept(root))
+                now.roots.append(kept(root))
             self._after_backward(self._gradients_complete)
             if self._by_hand is not None and self._by_hand.optimizer is not None:
                 self._after_backward(self._step_by_hand_begins)
@@ -386,7 +363,7 @@ class Recording:
 
     # ------------------------------------------------------------ steps
 
-    def _begin_step(self) -> _Step:
+    def _begin_step(self) -> Step:
         """The step that a pass belongs to: the running one, or a new one when its optimiser has stepped."""
         if self._now is not None and not self._now.optimizers:
             return self._now
@@ -395,7 +372,7 @@ class Recording:
             self.drain()
         self.thread = threading.get_ident()
         self._calls.clear()
-        self._now = _Step(self.step, self._used if self.step % self._every == 0 else None)
+        self._now = Step(self.step, self._used if self.step % self._every == 0 else None)
         if self._now.row is not None:
             self._buffers.begin(self._now.row, self.step)
         return self._now
@@ -404,7 +381,7 @@ class Recording:
         with self.careful("A step"):
             if self._by_hand is not None and optimizer is not self._by_hand.optimizer:
                 self._by_hand = None
-            self._stepping = self._concerned(optimizer)
+            self._stepping = self._trained_by(optimizer)
             if not self._stepping:
                 return
             now = self._now
@@ -427,7 +404,13 @@ class Recording:
         if by_hand.begun:
             if by_hand.look():  # otherwise gradients are accumulated
                 self._end_step_by_hand()
-        elif by_hand.optimizer is None and training and (self._now is None or self._now.backwards) and by_hand.look() and not self._met:
+        elif (
+            by_hand.optimizer is None
+            and training
+            and (self._now is None or self._now.backwards)
+            and by_hand.look()
+            and not self._trainers.met
+        ):
             if by_hand.has_optimizer():
                 self._by_hand = None
                 return
@@ -443,24 +426,12 @@ class Recording:
             self._by_hand.begun = False
             self._step_ended(self._by_hand.optimizer, False)
 
-    def _concerned(self, optimizer: Optimizer) -> list[Observer]:
-        """The observers of the networks that an optimiser trains, or has trained; of all, until one was met that trains any."""
-        holders = self._holders(optimizer)
-        if not holders and optimizer not in self._trainers:  # it may hold layers that the networks have got since
-            self._held = _held_by(self._models)
-            holders = self._holders(optimizer)
-        if holders or optimizer not in self._trainers:
-            self._trainers[optimizer] = holders
-        holders = holders or self._trainers[optimizer]
-        self._met = self._met or bool(holders)
-        return holders or ([] if self._met else list(self._observers.values()))
-
-    def _holders(self, optimizer: Optimizer) -> list[Observer]:
-        return [self._observers[name] for name, held in self._held.items() if _holds(optimizer, held)]
+    def _trained_by(self, optimizer: Optimizer) -> list[Observer]:
+        return [self._observers[name] for name in self._trainers.concerned(optimizer)]
 
     def _step_ended(self, optimizer: Optimizer, _: bool) -> None:
         with self.careful("A step"):
-            stepping = self._stepping or self._concerned(optimizer)  # a step that was running when watching began has only its end
+            stepping = self._stepping or self._trained_by(optimizer)  # a step that was running when watching began has only its end
             if not stepping or self._now is None:
                 return
             if not self._now.groups:  # the step had begun when watching did
@@ -488,7 +459,7 @@ class Recording:
             self._ended_at += now.seconds
             self._done.append(now)
 
-    def _note_turns(self, now: _Step) -> None:
+    def _note_turns(self, now: Step) -> None:
         """Say once that optimisers take turns, step after step: parts of the network then have losses of their own, as a generator and its critic."""
         steppers, before = frozenset(now.stepped), self._steppers
         if self._turns == TURNS or not steppers:
@@ -518,20 +489,7 @@ class Recording:
         if self._now is not None:
             self._now.row = None
         norms, figures = self._parameters.drain(self._buffers.rows) if self._parameters is not None and self._used else (None, {})
-        records = []
-        for step in self._done:
-            norm = float(norms[step.row]) if step.row is not None and norms is not None else math.nan
-            records.append(
-                StepRecord(
-                    step.number,
-                    step.number,
-                    step.epoch,
-                    Range.of(step.loss()),
-                    {name: Range.of(value) for name, value in step.hyper.items()},
-                    Range.of(norm) if not math.isnan(norm) else None,
-                    Range.of(step.seconds),
-                )
-            )
+        records = [step.record(float(norms[step.row]) if step.row is not None and norms is not None else math.nan) for step in self._done]
         self._done, self._used, began = [], 0, time.monotonic()
         self._sink.write(self._buffers.drain(figures), records, self.step)
         if self._log.flushed_at >= began:  # otherwise the log still waits, and may wait as long as it is allowed to
@@ -551,38 +509,5 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_all)
 
 
-class _Careful:
-    """Context manager that hands an exception on instead of raising it; `contextlib` has the same, ten times slower."""
-
-    __slots__ = ("_tell", "_where")
-
-    def __init__(self, tell: Callable[[str, Exception], None], where: str) -> None:
-        self._tell, self._where = tell, where
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> bool:
-        if isinstance(error, Exception):
-            self._tell(self._where, error)
-            return True
-        return False
-
-
 def _unknown() -> float:
     return math.nan
-
-
-def _held_by(models: Mapping[str, nn.Module]) -> dict[str, set[int]]:
-    return {name: {id(parameter) for parameter in model.parameters()} for name, model in models.items()}
-
-
-def _holds(optimizer: Optimizer, parameters: set[int]) -> bool:
-    return any(id(parameter) in parameters for group in optimizer.param_groups for parameter in group["params"])
-
-
-def _kept(value: Tensor) -> float | Tensor:
-    """The value of a loss as it is now: a number, or on an accelerator a copy that nobody waits for."""
-    value = value.detach()
-    value = value if value.numel() == 1 else value.mean()
-    return value.item() if value.device.type == "cpu" else value.clone()
