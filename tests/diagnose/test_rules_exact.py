@@ -306,7 +306,10 @@ def test_what_the_graph_of_a_loss_by_hand_shows() -> None:
         "The loss compares every answer with every sample's label, because answers and labels have different shapes (a column and a row), so the "
         "network can only learn the labels' mean."
     )
-    assert said(judged(*of_graph(softmax_twice=False, softmax_over_batch=False, broadcast=False))) == []
+    assert found(judged(*of_graph(softmax_across=True)), "softmax_wrong_dim").message == (
+        "The softmax in the loss runs along another axis than the one from which the labels choose their class, so the classes do not compete with each other."
+    )
+    assert said(judged(*of_graph(softmax_twice=False, softmax_over_batch=False, softmax_across=False, broadcast=False))) == []
 
 
 @pytest.mark.parametrize(
@@ -384,6 +387,30 @@ def test_validation_images_that_are_trained_on() -> None:
     assert finding.message == (
         "30 % of the validation samples are also trained on (exactly the same numbers), so the validation result is better than the network."
     )
+
+
+def test_adapters_around_frozen_layers() -> None:
+    frozen = seen("network", 0, **{**NETWORK, "head": "1.inner", "head_trainable": False, "trainable": 3_000, "frozen_fresh": 0.0})
+    idle = seen("idle", 100, frozen=0.9, frozen_late=0.0, frozen_head=True)
+    zeros = [seen("filters", 0, f"{at}", identical=1.0, filters=16, inputs=4, largest=0.0, still_moving=False) for at in range(2)]
+
+    def run(*, adapted: bool) -> list[str]:
+        rows = []
+        for step in range(STEPS):
+            for at in range(2):
+                rows.append(layer(f"{at}.inner", step, gradient_rms=math.nan, update_ratio=math.nan))
+                rows += [layer(f"{at}", step, "Adapter")] if adapted else []
+        return said(judged(frozen, idle, *zeros, rows=rows))
+
+    assert run(adapted=True) == []
+    assert run(adapted=False) == ["mostly_frozen"]
+
+
+def test_new_samples_that_are_looked_up_among_the_trained_ones_are_no_leak() -> None:
+    gallery = {**VALIDATION, "in_training": 0.8, "coverage": 1.0, "accuracy": None, "loss": None}
+    assert said(judged(seen("validation", 100, **gallery))) == []
+    assert said(judged(seen("validation", 100, **{**gallery, "coverage": 0.3}))) == ["data_order_or_leak"]
+    assert said(judged(seen("validation", 100, **{**gallery, "accuracy": 0.9}))) == ["data_order_or_leak"]
 
 
 def evaluations(**changes: Any) -> list[Observation]:

@@ -338,6 +338,9 @@ def test_new_samples_that_are_easier_tell_of_wrong_labels() -> None:
     assert said(judged(*steep, *ahead)) == []
     mixed = [dataclasses.replace(fit, numbers={**fit.numbers, "mixed": 90}) for fit in (*fits, later)]
     assert said(judged(*mixed, *looks)) == []
+    light, heavy = (seen("network", 0, **{**NETWORK, "dropouts": 1, "dropout": share}) for share in (0.05, 0.5))
+    assert said(judged(*fits, later, *looks, light)) == ["label_noise"]
+    assert said(judged(*fits, later, *looks, heavy)) == []  # it makes training harder by itself
 
 
 def test_random_labels_in_a_part_of_the_images() -> None:
@@ -450,6 +453,42 @@ def test_batch_norm_over_too_few_values() -> None:
         "Batch normalisation in layer 1.bn averages over only 2 values per channel, so it mostly adds noise."
     )
     assert said(judged(seen("batch_norm", 100, "1.bn", **BATCH_NORM))) == []
+
+
+def test_running_averages_that_are_mostly_their_start() -> None:
+    young = seen("batch_norm", 300, "1.bn", **{**BATCH_NORM, "momentum": 0.001, "updates": 301.0, "mean_gap": 0.4})
+    unknown = seen("validation", 290, **{**VALIDATION, "accuracy": None, "loss": None})  # of a segmentation, say
+    finding = found(judged(young, unknown), "batchnorm_unreliable")
+    assert (finding.severity, finding.message) == (
+        "warning",
+        "The averages that batch normalisation uses for new images still consist to 74 % of their starting values, so results on new images must be worse "
+        "than in training.",
+    )
+    assert said(judged(young)) == []  # as good as in training
+    older = seen("batch_norm", 300, "1.bn", **{**BATCH_NORM, "momentum": 0.01, "updates": 100.0})
+    assert said(judged(older, unknown)) == []
+
+
+def test_steps_that_silenced_the_first_layers() -> None:
+    def run(*, lost: bool) -> Verdict:
+        rows = []
+        for step in range(STEPS):
+            rate = 0.15 * 0.9**step + 1e-4
+            rows += [
+                layer("0.conv", step, update_ratio=rate, gradient_rms=1e-3 if step < 10 or not lost else 1e-9),
+                layer("1.conv", step, update_ratio=rate),
+                layer("2.head", step, update_ratio=rate),
+            ]
+        return judged(losses=flat(), rows=rows)
+
+    assert said(run(lost=True)) == ["lr_too_high", "vanishing_signal"]
+    assert "lr_too_low" not in said(run(lost=False))
+
+
+def test_weights_that_a_network_keeps_beside_its_layers_are_no_last_layer() -> None:
+    rows = [*layers(2), layer("Net", 0, "Net"), layer("Net", 1, "Net")]
+    view = RunView.of(step_records(flat(2)), rows, [])
+    assert view.weighted_layers == ("0.conv", "1.conv", "2.conv")
 
 
 def test_batches_that_repeat() -> None:

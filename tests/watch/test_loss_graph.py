@@ -14,6 +14,8 @@ from convscope.watch.loss_graph import Output, loss_graph
 
 LABELS = torch.arange(8) % 3
 AMOUNTS = torch.arange(8.0)
+PIXELS = nn.Sequential(nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 3, 1))
+OF_PIXELS = torch.arange(32).reshape(8, 1, 2, 2) % 3
 
 
 def looked_at(output: Tensor, loss: Callable[[Tensor], Tensor]) -> dict[str, object]:
@@ -40,6 +42,12 @@ def smoothed(answers: Tensor) -> Tensor:
         (nn.Linear(4, 3), lambda s: F.nll_loss(F.log_softmax(s.softmax(1), 1), LABELS), {"softmax_twice"}),  # both outside the network
         (nn.Linear(4, 3), lambda s: -(0.5 * s.softmax(1) * s.log_softmax(1)).sum(1).mean(), set()),  # entropy: one beside the other
         (nn.Linear(4, 3), lambda s: -s.log_softmax(0)[torch.arange(8), LABELS].mean(), {"softmax_over_batch"}),
+        (nn.Linear(4, 3), lambda s: -s.log_softmax(0).gather(1, LABELS[:, None]).mean(), {"softmax_over_batch", "softmax_across"}),
+        (nn.Linear(4, 3), lambda s: -s.log_softmax(-1).gather(1, LABELS[:, None]).mean(), set()),
+        (PIXELS, lambda s: -s.log_softmax(-1).gather(1, OF_PIXELS).mean(), {"softmax_across"}),  # over the columns of an image
+        (PIXELS, lambda s: -s.log_softmax(1).gather(1, OF_PIXELS).mean(), set()),
+        (PIXELS, lambda s: -s.movedim(1, -1).log_softmax(-1).gather(-1, OF_PIXELS.movedim(1, -1)).mean(), set()),
+        (PIXELS, lambda s: -s.movedim(1, -1).reshape(-1, 3).log_softmax(-1).gather(1, OF_PIXELS.reshape(-1, 1)).mean(), set()),
         (nn.Linear(4, 8), lambda s: -s.log_softmax(0).diagonal().mean() - s.log_softmax(1).diagonal().mean(), set()),  # pairs, both ways
         (nn.Linear(4, 1), lambda a: ((a - AMOUNTS) ** 2).mean().sqrt(), {"broadcast"}),
         (nn.Linear(4, 1), lambda a: (a - AMOUNTS).abs().sum() / 8, {"broadcast"}),

@@ -340,6 +340,7 @@ KINDS: tuple[ObservationKind, ...] = (
             "found": "whether the network's output was found in the graph that backward was called on",
             "classes": "size of axis 1 of the output, None when it is no table",
             "softmax_twice": "whether a softmax takes the result of another one, at the end of the network",
+            "softmax_across": "whether labels pick along another axis than that of the softmax on the output",
             "softmax_over_batch": "whether a softmax at the end of the network, or on its output, runs along the batch",
             "broadcast": "whether the network's n answers became n times n numbers before they were averaged",
         },

@@ -352,8 +352,10 @@ class RunView:
 
     @cached_property
     def weighted_layers(self) -> tuple[str, ...]:
-        """Names of the layers with weights of their own, in the order of execution."""
-        return tuple(name for name, records in self.layers.items() if any(math.isfinite(r.weight_rms) for r in records))
+        """Names of the layers with weights of their own, in the order of execution; weights that the whole network keeps beside its layers are none."""
+        names = tuple(name for name, records in self.layers.items() if any(math.isfinite(r.weight_rms) for r in records))
+        whole = len(names) > 1 and names[-1] == self.layers[names[-1]][-1].kind  # it is named by its class, and done after all its layers
+        return names[:-1] if whole else names
 
 
 def number(observation: Observation, name: str, default: float = math.nan) -> float:

@@ -80,7 +80,7 @@ def _time_comes_first(model: nn.Module) -> bool:
 
 def _softmax_over_batch(output: Tensor) -> str | None:
     """Where a softmax runs along axis 0 over as many numbers as there are samples: in "the answer" or "between" layers; or along "one number"; or None."""
-    if output.ndim < 2 or output.shape[0] < 2:
+    if output.ndim < 1 or output.shape[0] < 2:
         return None
     last, found = output.grad_fn, None
     while last is not None and operation(last) in HANDED_ON and last.next_functions:

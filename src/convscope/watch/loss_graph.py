@@ -78,6 +78,7 @@ def loss_graph(root: Any, output: Output) -> dict[str, float | int | str | bool 
         "found": True,
         "classes": output.shape[1] if len(output.shape) == 2 else None,
         "softmax_twice": any(_takes_softmax(node) for node in outer),
+        "softmax_across": any(_picks_across(node, made_by, len(output.shape)) for node in nodes),
         "softmax_over_batch": any(_is_over_batch(node, output.shape) for node in (*applied, made_by) if operation(node) in SOFTMAX),
         "broadcast": _is_broadcast(nodes, made_by, output.shape),
     }
@@ -160,12 +161,25 @@ def _source(node: Any) -> Any:
     return node
 
 
+def _picks_across(node: Any, made_by: Any, axes: int) -> bool:
+    """Whether labels pick along one axis from a softmax of the output, of so many axes, that runs along another."""
+    source = _source(node) if operation(node) == "Gather" else None
+    if source is None or operation(source) not in SOFTMAX or _source(source) is not made_by:
+        return False
+    return _axis(node, axes) != _axis(source, axes)
+
+
+def _axis(node: Any, axes: int) -> int:
+    """The axis that an operation runs along; negative ones are kept as unsigned numbers."""
+    axis: int = node._saved_dim
+    return axis if axis < axes else axis - (1 << 64) + axes
+
+
 def _is_over_batch(node: Any, shape: Sequence[int]) -> bool:
     """Whether a softmax runs along the batch of a table (samples, classes); of a square one both axes may be meant."""
     if len(shape) != 2 or min(shape) < 2 or shape[0] == shape[1]:
         return False
-    axis: int = node._saved_dim
-    return axis in (0, (1 << 64) - 2)  # negative axes are kept as unsigned numbers
+    return _axis(node, 2) == 0
 
 
 def _is_broadcast(nodes: Sequence[Any], made_by: Any, shape: Sequence[int]) -> bool:

@@ -49,7 +49,7 @@ class Observer:
         self._deferred = Deferred()
         self._emit = emit
         self._weights = WeightWatch(model, self._deferred, emit)
-        self._passes = PassWatch(model, self._deferred, emit, self._backward_reached)
+        self._passes = PassWatch(model, self._deferred, emit, self._backward_reached, self.loss_called)
         self._on_backward, self._unstepped = on_backward, 0  # backward passes before the first step
         self._norms = BatchNormWatch(model, self._deferred, emit)
         self._described = self._looked = self._stepped = False

@@ -33,6 +33,7 @@ from convscope.watch.observe_amounts import LOSSES as LOSSES_OF_AMOUNTS
 from convscope.watch.observe_amounts import AmountTally, amounts
 from convscope.watch.observe_evaluation import Counts, Evaluation, Tally, entropy, sum_of_counts
 from convscope.watch.observe_loss import YES_OR_NO, Answers, answers, choices, compared_answers, compared_choices, holds_shares
+from convscope.watch.picked_loss import PickedLoss
 
 Emit = Callable[[Observation], None]
 MOST_PENDING = 64  # passes that wait for a backward pass
@@ -92,9 +93,17 @@ class PassWatch:
         deferred: where small results wait.
         emit: receives observations.
         on_backward: called when a backward pass reaches an output.
+        on_loss: told of losses that the loop writes out, as of the others.
     """
 
-    def __init__(self, model: nn.Module, deferred: Deferred, emit: Emit, on_backward: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        deferred: Deferred,
+        emit: Emit,
+        on_backward: Callable[[], None] = lambda: None,
+        on_loss: Callable[[LossCall], None] = lambda _: None,
+    ) -> None:
         self._deferred, self._emit, self._on_backward = deferred, emit, on_backward
         self._model = model
         self._norms = [m for m in model.modules() if isinstance(m, BATCH_NORMS)]
@@ -108,6 +117,7 @@ class PassWatch:
         self._comparisons = ComparisonSpy(self._compared)
         self._output: Tensor | None = None  # of the evaluation pass that has just ended
         self._differences = DifferenceSpy(self._subtracted)
+        self._picked = PickedLoss(on_loss)
         self._penalised = False  # whether the loss held weights besides the output, at the last look
         self._of_classes: dict[str, bool] = {}  # losses of amounts, and whether their targets are classes, one column each
         self._minuend: Tensor | None = None  # the output of the newest pass, until a difference from it is computed
@@ -136,6 +146,7 @@ class PassWatch:
         self._leave_leaves()
         self._images = images = first_tensor(inputs)
         self._output = None
+        self._picked.stop()
         self._ignore_differences()
         every = SAMPLES_THEN_EVERY if self.identity.settled and torch.is_grad_enabled() and training else 1
         hashes = hashes_of_inputs(inputs) if self.train_passes % every == 0 else None
@@ -173,9 +184,13 @@ class PassWatch:
         def reached(_: Tensor) -> None:  # keeps no output alive
             if made is not None and not current.backward:
                 self._look_at_loss_graph(current.step, made)
+            if not current.backward:
+                self._picked.backward_began()
             current.backward = True
             self._on_backward()
 
+        if len(tensors) and current.network_training:
+            self._picked.pass_ended(tensors[0])
         for tensor in tensors:
             handle = tensor.register_hook(reached)  # type: ignore[no-untyped-call]
             if tensor.is_leaf:  # such as an image that is optimised; other outputs take their hook with them
@@ -209,6 +224,8 @@ class PassWatch:
         if images is not None and torch.is_grad_enabled() and (scheduled(current.step) or not _surely_finite(call.result)):
             self._check_finite(images, current.step)
         training = current in self._pending and current.network_training
+        if training:
+            self._picked.loss_called()
         self._cross_entropy = call.name in ("cross_entropy", "nll_loss") if training else self._cross_entropy
         if training and self.train_passes > EVERY_PASS_UNTIL and self.train_passes % THEN_EVERY:
             return
@@ -314,6 +331,7 @@ class PassWatch:
         """An optimiser is about to step: what waits is training if a backward pass reached it, else evaluation."""
         pending, self._pending, self._images = self._pending, [], None
         self._leave_leaves()
+        self._picked.stop()
         self._stop_listening()
         self._ignore_differences()
         if pending and not any(p.backward for p in pending):
@@ -332,6 +350,7 @@ class PassWatch:
     def close(self) -> None:
         """Take every hook off again."""
         self._leave_leaves()
+        self._picked.stop()
         self._stop_listening()
         self._ignore_differences()
 

@@ -13,6 +13,7 @@ from convscope.records import Finding, Fix, Observation, Severity
 
 FEW_VALUES = Threshold(8, "values per channel", "diagnoses.md, row 9")
 OLD_SHARE = Threshold(0.1, "of the running average", "chosen: what is left of the starting value, (1 - momentum)^batches", share=True)
+HALF_OLD = Threshold(0.5, "of the running average", "chosen: most of it is no average of any data", share=True)
 MEAN_GAP = Threshold(1, "standard deviations", "diagnoses.md, row 9")
 VARIANCE_RATIO = Threshold(4, "", "diagnoses.md, row 9", excess=True)
 GREATEST_MOMENTUM = Threshold(0.5, "of the new batch", "diagnoses.md, row 9", share=True)
@@ -41,16 +42,18 @@ def batchnorm_unreliable(view: RunView) -> Finding | None:
         )
         fix = Fix("Use more images per step, or GroupNorm, which does not depend on the batch.", {"batch_size": 32})
         return _finding(few[0], severity, message, fix, view, step=0)
-    if not worse:
-        return None
     old = [o for o in layers if _starting_share(o) > view.limit(OLD_SHARE) and o.step >= RIPE]
-    if old:
+    unjudged = not math.isfinite(view.generalisation_gap) and bool(view.seen("validation"))
+    mostly_old = unjudged and bool(old) and _starting_share(old[0]) > view.limit(HALF_OLD)
+    if old and (worse or mostly_old):
         message = (
             f"The averages that batch normalisation uses for new images still consist to {percent(_starting_share(old[0]))} of their "
-            "starting values, "
-            "so results on new images are far worse than in training."
+            f"starting values, so results on new images {'are far' if worse else 'must be'} worse than in training."
         )
-        return _finding(old[0], "problem", message, Fix("Set the momentum of batch normalisation to 0.1, PyTorch's default."), view)
+        fix = Fix("Set the momentum of batch normalisation to 0.1, PyTorch's default.")
+        return _finding(old[0], "problem" if worse else "warning", message, fix, view)
+    if not worse:
+        return None
     odd = [o for o in layers if _far(view, o)]
     if len(odd) * 2 >= len(layers) > 0 and odd:
         message = (

@@ -65,6 +65,7 @@ FEW_STEPS = 100  # of windows that are looked at, at least
 SURELY_EASIER = 0.25  # of the images, in one evaluation: of 192 healthy runs of the development benchmark none with wrong answers at random
 WITH_TWO_SIGNS = 0.5  # of the wrong answers are enough
 EASIER = 0.15  # of the images; running ahead of the last training batches by chance is below 0.1
+DROPOUTS_LEAD = 0.5  # of its share: what dropout in training alone may make of it; chosen
 NOISY = Threshold(0.1, "of the images", "chosen: a tenth of wrong labels costs accuracy that can be measured")
 OF_AMOUNTS = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")  # losses between answers and given amounts
 MUCH_BETTER = 0.1  # of the images: labels that are random in part are answered a little better than by guessing too
@@ -328,10 +329,15 @@ def _leak(view: RunView) -> Finding | None:
         return None
     for o in view.seen("validation"):
         share, samples = number(o, "leaked", number(o, "in_training", 0.0)), number(o, "samples", 0)
-        if not view.limit(LEAKED) < share < ALL_TRAINED_ON or share * samples < LEAST_LEAKED:
+        if not view.limit(LEAKED) < share < ALL_TRAINED_ON or share * samples < LEAST_LEAKED or _is_a_gallery(o):
             continue
         return _leaked(o, share, int(samples), "problem" if share > 0.2 else "warning")
     return _wholly_inside(view)
+
+
+def _is_a_gallery(o: Observation) -> bool:
+    """Whether all training samples were passed with others, and nothing was compared with labels: new samples may be looked up among them."""
+    return number(o, "coverage", 0) >= ALL_TRAINED_ON and not math.isfinite(number(o, "accuracy")) and not math.isfinite(number(o, "loss"))
 
 
 def _leaked(o: Observation, share: float, samples: int, severity: Severity) -> Finding:
@@ -553,18 +559,17 @@ def _telling_windows(view: RunView, easier: Sequence[Observation]) -> list[Obser
 def _new_samples_are_easier(view: RunView) -> list[Observation]:
     """Evaluations in which new samples were answered far better than the training samples just before, although nothing makes training harder."""
     network = view.last("network")
-    if network is not None and number(network, "dropout", 0) > 0:
-        return []
+    dropout = number(network, "dropout", 0) if network is not None else 0.0
     found: list[Observation] = []
     largest = 0.0
     for look in view.seen("validation"):
         before = [o for o in view.seen("fit") if o.step <= look.step][-2:]
         after = [o for o in view.seen("fit") if o.step > look.step][:2]  # what is learned at the time shows in training a little later
         lead = number(look, "accuracy") - max(_accuracy(before), _accuracy(after))
-        if lead > EASIER:
+        if lead > EASIER + DROPOUTS_LEAD * dropout:
             found.append(look)
             largest = max(largest, lead)
-    return found if len(found) >= 2 or largest > SURELY_EASIER else []
+    return found if len(found) >= 2 or (largest > SURELY_EASIER and not dropout) else []
 
 
 def _labels_are_mixed(view: RunView) -> bool:

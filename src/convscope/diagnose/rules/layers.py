@@ -55,6 +55,11 @@ def waited(view: RunView) -> tuple[float, str]:
     return next((at for at, mean in enumerate(means) if mean < NOT_YET * view.guessing), len(means)) / len(means), recurrent[0]
 
 
+def holds_a_layer(view: RunView, name: str) -> bool:
+    """Whether another layer with weights lies within a layer, as an adapter's weights lie around those of the layer that it adapts."""
+    return any(other.startswith(f"{name}.") for other in view.weighted_layers)
+
+
 def relative_gradient(records: Iterable[LayerStats]) -> float:
     """Median of the gradient's size over the weights' size; NaN when it was never measured."""
     values = [r.gradient_rms / r.weight_rms for r in records if math.isfinite(r.gradient_rms) and r.weight_rms > 0]

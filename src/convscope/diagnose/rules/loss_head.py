@@ -108,7 +108,7 @@ def softmax_wrong_dim(view: RunView) -> Finding | None:
     )
     in_graph = () if seen else _in_graph(view, "softmax_over_batch")
     if not seen and not in_graph:
-        return _within_the_network(view)
+        return _across_the_labels(view) or _within_the_network(view)
     sums = (
         (
             ev(
@@ -129,6 +129,23 @@ def softmax_wrong_dim(view: RunView) -> Finding | None:
         Fix("Use softmax or log_softmax with dim=1, the axis of the classes (or leave it out before cross_entropy)."),
         (*sums, ev("batches that agree", len(seen or in_graph))),
         "exact: columns sum to 1 and rows do not, or the axis in the recorded operations (TheDeepChecker)",
+    )
+
+
+def _across_the_labels(view: RunView) -> Finding | None:
+    """A loss written out whose softmax runs along one axis while the labels pick along another, as over the columns of an image."""
+    seen = _in_graph(view, "softmax_across")
+    if not seen:
+        return None
+    return Finding(
+        "softmax_wrong_dim",
+        "problem",
+        "",
+        seen[0].step,
+        "The softmax in the loss runs along another axis than the one from which the labels choose their class, so the classes do not compete with each other.",
+        Fix("Use log_softmax with dim=1, the axis of the classes, or cross_entropy on the raw scores."),
+        (ev("batches that agree", len(seen)), *loss_evidence(view.outcome)),
+        "exact: the axes of softmax and gather in the recorded operations of the loss (TheDeepChecker)",
     )
 
 

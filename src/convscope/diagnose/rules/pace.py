@@ -10,7 +10,18 @@ import math
 import statistics
 
 from convscope.diagnose.rule import Rule, ev, loss_evidence, percent, short
-from convscope.diagnose.rules.layers import GATED, LONG_WAIT, USUAL_RATIO, carries_signal, died_widely, kind_of, rate_instead, waited
+from convscope.diagnose.rules.layers import (
+    ALIVE_GRADIENT,
+    GATED,
+    LONG_WAIT,
+    USUAL_RATIO,
+    carries_signal,
+    died_widely,
+    kind_of,
+    rate_instead,
+    relative_gradient,
+    waited,
+)
 from convscope.diagnose.view import LEARNED, RunView, Threshold, number
 from convscope.records import Finding, Fix, Severity
 
@@ -59,6 +70,7 @@ def lr_too_high(view: RunView) -> Finding | None:
     thrown_at_once = view.broke and shock > view.limit(SHOCK) and not outcome.best < LEARNED * outcome.guessing
     torn = _torn_layer(view) if outcome.poor else None
     killed = shock > view.limit(SHOCK) and died_widely(view)
+    silenced = outcome.stuck and _lost_its_signal(view)
     if not (outcome.bad or hardly or jumps or thrown_at_once or kicked or torn or killed):
         return None
     where, message = "", ""
@@ -70,7 +82,7 @@ def lr_too_high(view: RunView) -> Finding | None:
             f"At step {step} the weights of layer {where} changed by {_extent(high)} their size (0.1 % is usual), and the network has not recovered "
             f"from it: the learning rate of {short(rate)} is too high."
         )
-    elif high <= view.limit(HIGH_RATIO) or jumps or (high <= view.limit(VERY_HIGH_RATIO) and not _thrown_about(view)):
+    elif high <= view.limit(HIGH_RATIO) or jumps or (high <= view.limit(VERY_HIGH_RATIO) and not (silenced or _thrown_about(view))):
         return None
     lower = rate_instead(view, high / USUAL_RATIO)
     return Finding(
@@ -94,6 +106,13 @@ def _torn_layer(view: RunView) -> tuple[str, int, float] | None:
     """(layer, step, ratio) of the layer that a step at the start made many times its size, as a learning rate of its own may; None without one."""
     found = [(name, step, ratio) for name in view.weighted_layers for step, ratio in view.update_ratios(name) if step < SETTLED]
     return max((one for one in found if one[2] > view.limit(TORN)), key=lambda one: one[2], default=None)
+
+
+def _lost_its_signal(view: RunView) -> bool:
+    """Whether the first layer got a gradient worth the name when training began, and gets none any more."""
+    names = view.weighted_layers
+    first = [relative_gradient(view.layers[name][:1]) for name in (*names[:1], *names[-1:])]
+    return len(first) == 2 and first[0] > ALIVE_GRADIENT * first[1] > 0 and not carries_signal(view)
 
 
 def _kicked(view: RunView) -> bool:
@@ -147,6 +166,8 @@ def lr_too_low(view: RunView) -> Finding | None:
     rate = max((rate for _, rate in view.learning_rates), default=math.nan)
     if len(ratios) < 20 or not rate > 0 or not outcome.fair or outcome.diverged:
         return None
+    if _highest_window([(s, r) for s, r in ratios if s < 400], 40)[1] > view.limit(HIGH_RATIO):
+        return None  # what moves little now was moved far at the start
     typical = statistics.median(sorted(r for _, r in ratios)[len(ratios) // 2 :])  # the larger half: a schedule's tail does not count
     usual = SLOW_RATIO if outcome.poor else LOW_RATIO
     if typical < USUAL_RATIO and (waiting := _waits_at_its_gates(view, typical)) is not None:

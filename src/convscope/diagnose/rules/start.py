@@ -16,6 +16,7 @@ from convscope.diagnose.rules.layers import (
     START_RECORDS,
     USUAL_RATIO,
     drawn_gain,
+    holds_a_layer,
     is_squashing,
     kind_of,
     relative_gradient,
@@ -94,7 +95,7 @@ def _began_equal(view: RunView) -> Finding | None:
     """A hidden layer whose filters began equal and were parted only by their surroundings, in a run that learns poorly."""
     network = view.last("network")
     head = str(network.numbers.get("head")) if network is not None else ""
-    first = {o.subject: o for o in reversed(view.seen("filters"))}
+    first = {o.subject: o for o in reversed(view.seen("filters")) if not holds_a_layer(view, o.subject)}
     equal = [o for o in first.values() if number(o, "identical", 0) >= view.limit(SAME_FILTERS) and o.subject != head]
     filled = [
         o for o in equal if number(o, "largest", 0) > 0 and number(o, "inputs", 0) > 1

@@ -6,6 +6,8 @@ the rule says what else must be true.
 
 from __future__ import annotations
 
+import math
+
 from convscope.diagnose.observations import BY_NAME
 from convscope.diagnose.rule import Rule, ev, loss_evidence, percent
 from convscope.diagnose.view import RunView, Threshold, number
@@ -380,7 +382,7 @@ def mostly_frozen(view: RunView) -> Finding | None:
         return None
     total, trainable, idle = number(network, "weights"), number(network, "trainable"), view.last("idle")
     frozen = 1 - trainable / total if total else 0.0
-    head_frozen = network.numbers.get("head_trainable") is False
+    head_frozen = network.numbers.get("head_trainable") is False and not _is_adapted(view, str(network.numbers.get("head") or ""))
     if idle is not None:  # what was frozen at first may be trained later, or by turns
         since_start = number(idle, "frozen", 0.0) - number(idle, "frozen_late", 0.0)
         frozen, head_frozen = min(frozen, since_start), head_frozen and idle.numbers.get("frozen_head") is True
@@ -412,6 +414,12 @@ def mostly_frozen(view: RunView) -> Finding | None:
         (ev("frozen weights", percent(frozen)), ev("of these still as drawn at random", percent(fresh)), *loss_evidence(outcome)),
         "exact: requires_grad of every parameter (TrainCheck)",
     )
+
+
+def _is_adapted(view: RunView, head: str) -> bool:
+    """Whether the last layer lies within one that is trained, which adds to its answers what it has learned itself (LoRA)."""
+    around = [name for name in view.weighted_layers if head.startswith(f"{name}.")]
+    return any(math.isfinite(record.gradient_rms) for name in around for record in view.layers[name][-1:])
 
 
 def _unfrozen_in_vain(view: RunView, frozen: float) -> Finding | None:
