@@ -117,6 +117,19 @@ def test_steps_that_change_nothing() -> None:
     )
 
 
+def test_evaluations_that_leave_other_weights_behind() -> None:
+    dull = [2.3 - 0.8 * step / STEPS for step in range(STEPS)]
+    left = seen("updates", 250, **{**UPDATES, "put_back": 3, "left": 0.05, "steps_between": 10})
+    finding = found(judged(left, losses=dull), "update_no_op")
+    assert (finding.severity, finding.message) == (
+        "warning",
+        "At each evaluation something writes other weights into the network and leaves them there: only 5 % of the work of the last 10 steps is left when "
+        "training goes on.",
+    )
+    assert said(judged(seen("updates", 250, **{**UPDATES, "put_back": 2, "left": 0.05, "steps_between": 10}), losses=dull)) == []
+    assert said(judged(left)) == []  # it learns all the same
+
+
 def test_steps_that_change_nothing_because_the_gradient_is_endless() -> None:
     still = seen("updates", 8, **{**UPDATES, "still": 6, "still_share": 0.999, "still_layers": "0, 3"})
     assert "update_no_op" in said(judged(still, losses=flat(level=1e20), norms=[1e18] * STEPS))

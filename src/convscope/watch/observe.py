@@ -66,7 +66,12 @@ class Observer:
             if not self._looked and torch.is_grad_enabled():
                 self._looked = True
                 self._weights.look_at_filters(0)
-            self._passes.begin(inputs, self.steps, training=self._model.training if training is None else training)
+            training = self._model.training if training is None else training
+            if training and torch.is_grad_enabled():
+                self._weights.written_back.training_begins(self.steps)
+            else:
+                self._weights.written_back.evaluation_begins()
+            self._passes.begin(inputs, self.steps, training=training)
             self._norms.begin(self.steps)
 
     def forward_end(self, output: object) -> None:
@@ -127,6 +132,7 @@ class Observer:
         """An optimiser has stepped; `counts` is False for a second optimiser in the same step."""
         with _quiet():
             self._weights.step_end(optimizer, self.steps)
+            self._weights.written_back.step_ended()
             if not counts:
                 return
             if self.steps in FILTER_STEPS:

@@ -21,6 +21,7 @@ from convscope.watch.by_hand import ByHand
 from convscope.watch.deferred import Deferred, Numbers
 from convscope.watch.graph_facts import fresh_share
 from convscope.watch.standstill import Standstill, unfrozen_in_vain
+from convscope.watch.written_back import WrittenBack
 
 Emit = Callable[[Observation], None]
 FILTER_STEPS = (4, 20, 100)  # looks at the filters after the first one; diagnoses.md, row 10, and one within five steps
@@ -104,6 +105,7 @@ class WeightWatch:
 
     Attributes:
         head: name of the layer that gives the model's answers; "" while it is not known.
+        written_back: whether evaluations leave other weights behind.
     """
 
     def __init__(self, model: nn.Module, deferred: Deferred, emit: Emit) -> None:
@@ -116,9 +118,19 @@ class WeightWatch:
         ] = {}  # ids of the parameters that an optimiser holds, by the optimiser's id; 0: those of former ones
         self._owners: dict[int, weakref.ref[torch.optim.Optimizer]] = {}
         self._standstill = Standstill(deferred)
+        self.written_back = WrittenBack(model, deferred, self._receive_written_back)
+        self._put_back = 0  # the last consecutive evaluations after which hardly anything was left of the steps before them
         self._before: list[_Before] = []  # one for each optimiser of the step
         self._checked = self._still = self._ungraded = self._rounded = self._undone = 0
-        self._last = {"still_share": 0.0, "no_gradient": 0.0, "rounded_share": 0.0, "ungraded_fresh": 0.0, "surviving": 1.0}
+        self._last = {
+            "still_share": 0.0,
+            "no_gradient": 0.0,
+            "rounded_share": 0.0,
+            "ungraded_fresh": 0.0,
+            "surviving": 1.0,
+            "left": 1.0,
+            "steps_between": 0,
+        }
         self._still_layers = self._ungraded_layers = ""
         self._step = self._passes = 0
         self._looked = -1  # the last step at which idle parameters were looked for
@@ -201,9 +213,9 @@ class WeightWatch:
                 }
                 self._emit(Observation(step, "gradient_carry", carry.name, {**numbers}))
         erased = max((carry.erased for carry in self._carries.values()), default=0)
-        if self._checked or self._ungraded or self._rounded or erased:
+        if self._checked or self._ungraded or self._rounded or erased or self._put_back:
             streaks = {"checked": self._checked, "still": self._still, "ungraded": self._ungraded, "rounded": self._rounded}
-            streaks["undone"] = self._undone
+            streaks["undone"], streaks["put_back"] = self._undone, self._put_back
             names: dict[str, float | int | str | bool | None] = {
                 "still_layers": self._still_layers,
                 "ungraded_layers": self._ungraded_layers,
@@ -351,6 +363,10 @@ class WeightWatch:
             return
         self._last["surviving"] = kept / taken
         self._undone = self._undone + 1 if kept < UNDONE * taken else 0
+
+    def _receive_written_back(self, left: float, steps: int) -> None:
+        self._put_back = self._put_back + 1 if left < UNDONE else 0
+        self._last.update(left=left, steps_between=steps)
 
     def have_moved(self) -> bool:
         """Whether the weights are others than at the first pass; waits for the device."""

@@ -16,6 +16,7 @@ from convscope.records import Finding, Fix, Observation, Severity
 LEAST_LEFT_OUT = 0.01  # of the weights: less of them cannot matter much
 SETTLED = 3  # steps after which every optimiser of the loop has stepped
 STILL = Threshold(5, "steps in a row", "diagnoses.md, row 3")
+PUT_BACK = Threshold(3, "evaluations in a row", "chosen: a network that is set back on purpose, for another fold, is so less often")
 MOST = Threshold(0.5, "of the weights", "diagnoses.md, row 3", share=True)
 NEARLY_ALL = Threshold(0.9, "of the weights", "diagnoses.md, row 4", share=True)
 LEARNED_WELL = Threshold(
@@ -177,7 +178,7 @@ def update_no_op(view: RunView) -> Finding | None:
     if (idle := _idle_group(view)) is not None:
         return idle
     if updates is None or number(updates, "still", 0) < view.limit(STILL) or number(updates, "still_share", 0) < view.limit(MOST):
-        return _undone(view, updates) or _rounded(view, updates)
+        return _undone(view, updates) or _put_back(view, updates) or _rounded(view, updates)
     if _overflows(view):
         return None  # such a gradient is told by its size: Adam divides by it, which leaves nothing of the step
     layers, share = str(updates.numbers.get("still_layers") or ""), number(updates, "still_share")
@@ -307,6 +308,31 @@ def _undone(view: RunView, updates: Observation | None) -> Finding | None:
         ),
         (ev("left of the step", percent(max(0.0, left))), ev("looks in a row", int(number(updates, "undone")))),
         "exact: weights before and after a step, and before the next one",
+    )
+
+
+def _put_back(view: RunView, updates: Observation | None) -> Finding | None:
+    """Evaluations leave weights behind that hold hardly anything of the steps since the evaluation before."""
+    if updates is None or number(updates, "put_back", 0) < view.limit(PUT_BACK) or not view.outcome.much_left:
+        return None
+    left, steps, since = percent(max(0.0, number(updates, "left"))), int(number(updates, "steps_between", 0)), _since(view, "put_back")
+    return Finding(
+        "update_no_op",
+        "problem" if view.outcome.bad else "warning",
+        "",
+        since,
+        f"At each evaluation something writes other weights into the network and leaves them there: only {left} of the work of the last {steps} steps is "
+        "left when training goes on.",
+        Fix(
+            "Keep a copy of the weights right before the evaluation (copy.deepcopy(model.state_dict())) and load it back right after it, or evaluate "
+            "averaged weights in a network of their own."
+        ),
+        (
+            ev("left of the steps in between", left),
+            ev("steps in between", steps),
+            ev("evaluations in a row", int(number(updates, "put_back"))),
+        ),
+        "exact: weights before and after evaluations during which somebody wrote into them",
     )
 
 
