@@ -120,16 +120,23 @@ def test_dropout_that_holds_training_back() -> None:
 
 def test_weights_that_decay_has_worn_down() -> None:
     rows = [layer(f"{at}.conv", step, weight_rms=0.1 * 0.995**step) for step in range(STEPS) for at in range(3)]
-    optimizer = seen("optimizer", 0, "0", **{**OPTIMIZER, "weight_decay": 0.05})
+    optimizer = seen("optimizer", 0, "0", **{**OPTIMIZER, "weight_decay": 0.02})
     fits = [seen("fit", step, **{**FIT, "accuracy": 0.75}) for step in (200, 250)]
     finding = found(judged(optimizer, *fits, *validations(0.76), losses=HALF_LEARNED, rows=rows), "over_regularised")
     assert (finding.severity, finding.where) == ("warning", "weight decay")
     assert finding.message == (
-        "Weight decay (0.05) has shrunk the weights to 22 % of their size, and the network has much left to learn of its training samples: it is held back."
+        "Weight decay (0.02) has shrunk the weights to 22 % of their size, and the network has much left to learn of its training samples: it is held back."
     )
     assert finding.fix.change == {"weight_decay": 5e-4}
     behind_norm = seen("network", **{**NETWORK, "batch_norms": 2})
     assert said(judged(optimizer, behind_norm, *fits, *validations(0.76), losses=HALF_LEARNED, rows=rows)) == []
+    monstrous = seen("optimizer", 0, "0", **{**OPTIMIZER, "weight_decay": 0.05})
+    by_heart = [*fits, *validations(0.65)]
+    nearly = [2.3 - 1.9 * min(1, step / 100) for step in range(STEPS)]
+    assert said(judged(optimizer, *by_heart, losses=nearly, rows=rows)) == []
+    assert found(judged(monstrous, *by_heart, losses=nearly, rows=rows), "over_regularised").message == (
+        "Weight decay (0.05, 100 times the usual) has shrunk the weights to 22 % of their size, which holds the network back."
+    )
 
 
 def died(steps: int, first_zero: int) -> list:

@@ -31,6 +31,7 @@ WORN = Threshold(
     0.4, "of the weights' first size", "chosen: of 132 healthy runs of the benchmark without batch norm none fell below 1", share=True
 )
 MEMORY = 0.05  # of the samples: more than that is learned by heart, which decay is there against
+EXTREME_DECAY, UNLEARNED = 50, 0.1  # times the usual decay; of the loss of guessing: then something worth having is left to learn
 DECAY_SHARE = Threshold(1.0, "times the gradient", "diagnoses.md, row 24: the decay pulls harder than the images")
 PENALTY_SHARE = Threshold(0.5, "times the rest of the loss", "chosen: a usual penalty is a hundredth of it")
 NEXT_TO_NOTHING = 1e-3  # of a loss
@@ -199,15 +200,21 @@ def _worn_down(view: RunView) -> Finding | None:
     shrunk = _shrinking(view)
     if normalises or decay <= _usual_decay(view) or shrunk > view.limit(WORN):
         return None
-    if not view.generalisation_gap < MEMORY or not outcome.much_left:
+    times = decay / _usual_decay(view)
+    extreme = times > EXTREME_DECAY and outcome.now > UNLEARNED * outcome.guessing
+    if not extreme and not (view.generalisation_gap < MEMORY and outcome.much_left):
         return None
     return Finding(
         "over_regularised",
         "warning",
         "weight decay",
         0,
-        f"Weight decay ({short(decay)}) has shrunk the weights to {percent(shrunk)} of their size, and the network has much left to learn of its training "
-        "samples: it is held back.",
+        f"Weight decay ({short(decay)}{f', {short(times)} times the usual' if extreme else ''}) has shrunk the weights to {percent(shrunk)} of their size, "
+        + (
+            "which holds the network back."
+            if extreme
+            else "and the network has much left to learn of its training samples: it is held back."
+        ),
         Fix(f"Lower the weight decay to {short(_usual_decay(view))} or less.", {"weight_decay": min(_usual_decay(view), decay / 10)}),
         (
             ev("weight decay", decay),
