@@ -485,6 +485,20 @@ def test_steps_that_silenced_the_first_layers() -> None:
     assert "lr_too_low" not in said(run(lost=False))
 
 
+def test_first_steps_that_made_the_weights_many_times_their_size() -> None:
+    def run(growth: float, end: float) -> list[str]:
+        rows = [
+            layer(f"{at}.conv", step, weight_rms=0.1 * min(growth, 1 + 0.5 * step), update_ratio=0.8 / (1 + step))
+            for step in range(STEPS)
+            for at in range(3)
+        ]
+        return said(judged(losses=[2.3 - (2.3 - end) * (1 - math.exp(-step / 60)) for step in range(STEPS)], rows=rows))
+
+    assert run(5.0, 1.0) == ["lr_too_high"]
+    assert run(1.5, 1.0) == []
+    assert run(5.0, 0.2) == []  # it has learned well
+
+
 def test_weights_that_a_network_keeps_beside_its_layers_are_no_last_layer() -> None:
     rows = [*layers(2), layer("Net", 0, "Net"), layer("Net", 1, "Net")]
     view = RunView.of(step_records(flat(2)), rows, [])

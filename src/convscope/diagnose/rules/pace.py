@@ -29,6 +29,10 @@ HIGH_RATIO = Threshold(1e-2, "update over weight", "diagnoses.md, row 19 (Karpat
 VERY_HIGH_RATIO = Threshold(5e-2, "update over weight", "chosen: no tuned run of the development benchmark sustains it")
 SHOCK = Threshold(0.1, "update over weight", "chosen: ten such steps replace the weights altogether")
 SHOCK_STEPS = 10
+OVERGROWN, FEW_LAYERS = (
+    Threshold(3, "times the first size", "chosen: of 84 sound programs three layers and more grew so much in four, none with much left"),
+    3,
+)
 TORN = Threshold(10, "update over weight", "chosen: what began at zero at most doubles in its second step", excess=True)
 SETTLED = 20  # steps of a start
 OVERSHOOT = Threshold(
@@ -70,8 +74,9 @@ def lr_too_high(view: RunView) -> Finding | None:
     thrown_at_once = view.broke and shock > view.limit(SHOCK) and not outcome.best < LEARNED * outcome.guessing
     torn = _torn_layer(view) if outcome.poor else None
     killed = shock > view.limit(SHOCK) and died_widely(view)
+    overgrown = shock > view.limit(SHOCK) and outcome.much_left and _growth(view) > view.limit(OVERGROWN)
     silenced = outcome.stuck and _lost_its_signal(view)
-    if not (outcome.bad or hardly or jumps or thrown_at_once or kicked or torn or killed):
+    if not (outcome.bad or hardly or jumps or thrown_at_once or kicked or torn or killed or overgrown):
         return None
     where, message = "", ""
     if shock > view.limit(SHOCK) or (kicked and shock > view.limit(HIGH_RATIO)):
@@ -106,6 +111,13 @@ def _torn_layer(view: RunView) -> tuple[str, int, float] | None:
     """(layer, step, ratio) of the layer that a step at the start made many times its size, as a learning rate of its own may; None without one."""
     found = [(name, step, ratio) for name in view.weighted_layers for step, ratio in view.update_ratios(name) if step < SETTLED]
     return max((one for one in found if one[2] > view.limit(TORN)), key=lambda one: one[2], default=None)
+
+
+def _growth(view: RunView) -> float:
+    """How many times their first size the weights of the middle layer have; 0 for fewer than three trained layers."""
+    sizes = [[r.weight_rms for r in view.layers[name] if r.weight_rms > 0] for name in view.weighted_layers if view.update_ratios(name)]
+    times = [of_one[-1] / of_one[0] for of_one in sizes if of_one]
+    return statistics.median(times) if len(times) >= FEW_LAYERS else 0.0
 
 
 def _lost_its_signal(view: RunView) -> bool:
