@@ -183,6 +183,23 @@ def test_saturated_tanh() -> None:
     assert said(judged(rows=rows, losses=[2.3 * math.exp(-step / 40) for step in range(STEPS)])) == []
 
 
+def test_units_that_were_flat_from_the_start_explain_what_is_learned_by_heart() -> None:
+    rows = [
+        one
+        for step in range(STEPS)
+        for one in (
+            layer("0.conv", step, histogram=Histogram(257, (1000,))),
+            layer("0.act", step, "Tanh", weighted=False),
+            layer("1.conv", step),
+        )
+    ]
+    fits = [seen("fit", step, **{**FIT, "accuracy": 0.8}) for step in (200, 250)]
+    looks = [seen("validation", step, **{**VALIDATION, "accuracy": 0.11, "loss": 3.0}) for step in (150, 200, 250)]
+    verdict = judged(*fits, *looks, rows=rows, losses=[2.3 - step / STEPS for step in range(STEPS)])
+    assert said(verdict)[:2] == ["saturated_units", "labels_look_random"]
+    assert found(verdict, "labels_look_random").cause == "saturated_units"
+
+
 def drawn(rms: float) -> list[Observation]:
     looks = [seen("filters", 0, f"{at}.conv", identical=0.0, filters=8, inputs=8, fan_in=72, largest=0.3, rms=rms) for at in range(3)]
     return [*looks, seen("filters", 20, "0.conv", identical=0.0, filters=8, inputs=8, fan_in=72, largest=0.3, rms=rms, still_moving=True)]

@@ -112,7 +112,8 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "over_regularised": _BROKEN | {"lr_too_low", "lr_too_high"},
     "batchnorm_unreliable from the start": _BROKEN | {"lr_too_high", "overfitting", "labels_look_random by heart"},
     "dead_units from the start": _BROKEN | {"vanishing_signal from the start", "bad_initial_scale", "lr_too_high", "lr_too_low"},
-    "saturated_units from the start": _BROKEN | {"vanishing_signal from the start", "bad_initial_scale", "lr_too_high", "lr_too_low"},
+    "saturated_units from the start": _BROKEN
+    | {"vanishing_signal from the start", "bad_initial_scale", "lr_too_high", "lr_too_low", "labels_look_random by heart"},
     "bad_initial_scale": _BROKEN | _FROM_START | {"lr_too_high", "lr_too_low"},
     "vanishing_signal from the start": frozenset({"saturated_units", "lr_too_high", "lr_too_low", "one_class", "labels_look_random"}),
     "exploding_gradients from the start": _BROKEN | {"lr_too_high"},
