@@ -68,6 +68,22 @@ def test_a_signal_that_grows_with_depth() -> None:
     )
 
 
+def test_tables_and_zeros_are_no_signal_that_shrinks() -> None:
+    poor = [0.69 - 0.2 * step / STEPS for step in range(STEPS)]
+
+    def run(kind: str, **last: float) -> list[str]:
+        stds = [1.0, 0.1, 0.01, 1e-4]
+        rows = [
+            layer(f"{at}.in", step, kind if at < 3 else "Linear", std=std, **(last if at == 3 else {}))
+            for step in range(STEPS)
+            for at, std in enumerate(stds)
+        ]
+        return said(judged(*loss_inputs("margin_ranking_loss", classes=None, target="real"), rows=rows, losses=poor))
+
+    assert run("Linear") == ["bad_initial_scale"]
+    assert run("Embedding", weight_rms=0.0) == []
+
+
 def test_the_default_initialisation_of_plain_networks_is_fine() -> None:
     assert said(judged(rows=growing_layers(0.41))) == []
 

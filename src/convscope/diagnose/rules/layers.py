@@ -55,6 +55,11 @@ def waited(view: RunView) -> tuple[float, str]:
     return next((at for at, mean in enumerate(means) if mean < NOT_YET * view.guessing), len(means)) / len(means), recurrent[0]
 
 
+def is_a_table(view: RunView, name: str) -> bool:
+    """Whether a layer looks up rows (an embedding): most of them rest at each step, and nothing passes through it."""
+    return "embedding" in kind_of(view.layers[name])
+
+
 def holds_a_layer(view: RunView, name: str) -> bool:
     """Whether another layer with weights lies within a layer, as an adapter's weights lie around those of the layer that it adapts."""
     return any(other.startswith(f"{name}.") for other in view.weighted_layers)

@@ -17,6 +17,7 @@ from convscope.diagnose.rules.layers import (
     USUAL_RATIO,
     carries_signal,
     died_widely,
+    is_a_table,
     kind_of,
     rate_instead,
     relative_gradient,
@@ -74,7 +75,8 @@ def lr_too_high(view: RunView) -> Finding | None:
     thrown_at_once = view.broke and shock > view.limit(SHOCK) and not outcome.best < LEARNED * outcome.guessing
     torn = _torn_layer(view) if outcome.poor else None
     killed = shock > view.limit(SHOCK) and died_widely(view)
-    overgrown = shock > view.limit(SHOCK) and outcome.much_left and _growth(view) > view.limit(OVERGROWN)
+    known = view.guessing is not None or view.constant_answer is not None
+    overgrown = shock > view.limit(SHOCK) and known and outcome.much_left and _growth(view) > view.limit(OVERGROWN)
     silenced = outcome.stuck and _lost_its_signal(view)
     if not (outcome.bad or hardly or jumps or thrown_at_once or kicked or torn or killed or overgrown):
         return None
@@ -114,8 +116,9 @@ def _torn_layer(view: RunView) -> tuple[str, int, float] | None:
 
 
 def _growth(view: RunView) -> float:
-    """How many times their first size the weights of the middle layer have; 0 for fewer than three trained layers."""
-    sizes = [[r.weight_rms for r in view.layers[name] if r.weight_rms > 0] for name in view.weighted_layers if view.update_ratios(name)]
+    """How many times their first size the weights of the middle layer have; 0 for fewer than three trained layers, tables of embeddings left out."""
+    trained = [name for name in view.weighted_layers if view.update_ratios(name) and not is_a_table(view, name)]
+    sizes = [[r.weight_rms for r in view.layers[name] if r.weight_rms > 0] for name in trained]
     times = [of_one[-1] / of_one[0] for of_one in sizes if of_one]
     return statistics.median(times) if len(times) >= FEW_LAYERS else 0.0
 

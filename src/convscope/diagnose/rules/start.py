@@ -17,6 +17,7 @@ from convscope.diagnose.rules.layers import (
     USUAL_RATIO,
     drawn_gain,
     holds_a_layer,
+    is_a_table,
     is_squashing,
     kind_of,
     relative_gradient,
@@ -139,8 +140,10 @@ def missing_nonlinearity(view: RunView) -> Finding | None:
 
 
 def _start(view: RunView) -> list[tuple[str, LayerStats]]:
-    """First record of every weighted layer, as long as it shows the first steps."""
-    first = [(name, view.layers[name][0]) for name in view.weighted_layers]
+    """First record of every layer with weights, as long as it shows the first steps; tables of embeddings, which stand side by side, and zeros are none."""
+    first = [
+        (name, view.layers[name][0]) for name in view.weighted_layers if not is_a_table(view, name) and view.layers[name][0].weight_rms != 0
+    ]
     return [(name, record) for name, record in first if record.first_step <= 1 and record.count and math.isfinite(record.std)]
 
 
@@ -281,7 +284,7 @@ def _fading_in_time(view: RunView) -> Finding | None:
 def _fading_with_depth(view: RunView) -> Finding | None:
     """The gradient of the first layer is next to nothing beside the last one's; a table of embeddings is none, as most of its rows rest at each step."""
     outcome = view.outcome
-    layers = [name for name in view.weighted_layers if "embedding" not in kind_of(view.layers[name])]
+    layers = [name for name in view.weighted_layers if not is_a_table(view, name)]
     if len(layers) < 3 or not outcome.fair:
         return None
     ends = [view.layers[layers[0]], view.layers[layers[-1]]]
