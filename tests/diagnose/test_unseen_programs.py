@@ -15,11 +15,13 @@ SCRIPTS = Path(__file__).parents[1] / "support" / "unseen"
 WATCH = "import sys; from convscope.watch.bootstrap import run_watched; sys.exit(run_watched([sys.argv[1]], out='runs', json_file='verdict.json'))"
 PLANTED = {
     "amounts_by_heart": {"overfitting"},
+    "average_left_in": {"update_no_op"},
     "average_written_back": {"update_no_op"},
     "copied_and_left": {"update_no_op", "params_not_in_optimizer"},
     "copies_on_both_sides": {"data_order_or_leak"},
     "distilled_along_the_batch": {"softmax_wrong_dim"},
     "dropout_as_a_function": {"wrong_mode"},
+    "dropout_on_known_nodes": {"wrong_mode"},
     "frequent_class_counts_more": {"one_class"},
     "group_without_a_rate": {"update_no_op"},
     "layers_in_a_list": {"params_not_in_optimizer"},
@@ -30,6 +32,7 @@ PLANTED = {
     "sigmoid_twice": {"loss_output_mismatch"},
     "targets_of_the_next_row": {"labels_look_random"},
     "unfrozen_in_vain": {"mostly_frozen"},
+    "written_out_and_shuffled": {"labels_look_random"},
 }
 HEALTHY = sorted(path.stem for path in SCRIPTS.glob("healthy_*.py"))
 

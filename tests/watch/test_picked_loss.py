@@ -121,3 +121,42 @@ def test_the_loss_is_the_same_with_and_without() -> None:
         return found
 
     assert values(True) == values(False)
+
+
+def test_other_ways_of_choosing_are_left_alone() -> None:
+    some, mask = torch.tensor([0, 3, 5]), torch.arange(SAMPLES) % 2 == 0
+
+    def chosen(scores: Tensor, labels: Tensor) -> Tensor:
+        parts = [
+            scores[0],
+            scores[:, 1],
+            scores[some],
+            scores[mask],
+            scores[:, some[:2] % 3],
+            scores[0, 1],
+            scores[..., 0],
+            scores[mask, labels[mask]],
+        ]
+        parts += [
+            scores[None],
+            scores.gather(0, labels[None, :3]),
+            torch.gather(scores, 1, labels[:, None].expand(-1, 2)),
+            scores[labels.tolist()],
+        ]
+        return F.cross_entropy(scores, labels) + 0 * sum(part.sum() for part in parts)
+
+    assert {o.subject for o in trained(chosen) if o.kind == "loss_input"} == {"cross_entropy"}
+
+
+def test_what_goes_wrong_in_listening_stays_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("nothing to pick")
+
+    monkeypatch.setattr("convscope.watch.picked_loss._kind_of", broken)
+    torch.manual_seed(0)
+    network = nn.Linear(5, CLASSES)
+    with Watcher(network, log=RunLog.create()) as watch:
+        loss = WRITTEN["indexed"](network(torch.randn(SAMPLES, 5)), torch.zeros(SAMPLES, dtype=torch.int64))
+        loss.backward()
+        torch.optim.SGD(network.parameters(), 0.1).step()
+    assert watch.notes == ("What the loop writes out could not be recorded: ValueError: nothing to pick",)

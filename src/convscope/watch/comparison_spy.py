@@ -20,23 +20,39 @@ from torch import Tensor
 from convscope.capture import out_of_sight
 
 Listener = Callable[..., None]
+Trouble = Callable[[Exception], None]
 _lock = threading.Lock()
 _busy = threading.local()
 
 
+def raised(error: Exception) -> None:
+    """Raise what went wrong."""
+    raise error
+
+
 class _OperationSpy:
-    """Tells a listener of an operation between two tensors, from `listen` until `stop`; both may be called twice."""
+    """Tells a listener of an operation between tensors, from `listen` until `stop`; both may be called twice.
+
+    Args:
+        listener: is told what `_read` finds.
+        trouble: is given what goes wrong in reading and listening, which must not reach the loop; unless given, it is raised.
+    """
 
     places: ClassVar[tuple[tuple[Any, str], ...]]
-    _listeners: ClassVar[list[Listener]]
+    _listening: ClassVar[list[_OperationSpy]]
     _before: ClassVar[dict[tuple[int, str], Any]]  # what stood at each place itself, None when it was inherited
 
     def __init_subclass__(cls) -> None:
-        cls._listeners, cls._before = [], {}
+        cls._listening, cls._before = [], {}
 
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
+    def __init__(self, listener: Listener, trouble: Trouble = raised) -> None:
+        self._listener, self._trouble = listener, trouble
         self._listens = False
+
+    @staticmethod
+    def _read(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Tensor, ...] | None:
+        """The tensors to tell of; None for an operation between other things."""
+        raise NotImplementedError
 
     def listen(self) -> None:
         """Begin to tell."""
@@ -44,11 +60,11 @@ class _OperationSpy:
             return
         self._listens = True
         with _lock:
-            if not self._listeners:
+            if not self._listening:
                 for owner, name in self.places:
                     self._before[id(owner), name] = vars(owner).get(name)
-                    setattr(owner, name, self._wrapped(getattr(owner, name), self._listeners))
-            self._listeners.append(self._listener)
+                    setattr(owner, name, self._wrapped(getattr(owner, name)))
+            self._listening.append(self)
 
     def stop(self) -> None:
         """Tell nothing any more; the last one to stop takes the wrappers off."""
@@ -56,30 +72,49 @@ class _OperationSpy:
             return
         self._listens = False
         with _lock:
-            self._listeners.remove(self._listener)
-            for owner, name in self.places if not self._listeners else ():
+            self._listening.remove(self)
+            for owner, name in self.places if not self._listening else ():
                 original = self._before.pop((id(owner), name))
                 if original is None:
                     delattr(owner, name)
                 else:
                     setattr(owner, name, original)
 
-    @staticmethod
-    def _wrapped(original: Callable[..., Any], listeners: list[Listener]) -> Callable[..., Any]:
-        """The operation, which tells of its two tensors."""
-
+    @classmethod
+    def _wrapped(cls, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
-        def operate(one: Any, *others: Any, **keywords: Any) -> Any:
-            result = original(one, *others, **keywords)
-            two = others[0] if others else keywords.get("other")
-            if isinstance(one, Tensor) and isinstance(two, Tensor):
-                _tell(listeners, one, two)
+        def operate(*arguments: Any, **keywords: Any) -> Any:
+            result = original(*arguments, **keywords)
+            if not getattr(_busy, "now", False) and not out_of_sight():
+                cls._tell(arguments, keywords)
             return result
 
         return operate
 
+    @classmethod
+    def _tell(cls, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        _busy.now = True  # what a listener computes is not told
+        try:
+            for spy in tuple(cls._listening):
+                try:
+                    if (tensors := cls._read(arguments, keywords)) is not None:
+                        spy._listener(*tensors)
+                except Exception as error:
+                    spy._trouble(error)
+        finally:
+            _busy.now = False
 
-class ComparisonSpy(_OperationSpy):
+
+class _PairSpy(_OperationSpy):
+    """Tells of both tensors of an operation between two."""
+
+    @staticmethod
+    def _read(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Tensor, ...] | None:
+        one, two = (*arguments, keywords.get("other"))[:2]
+        return (one, two) if isinstance(one, Tensor) and isinstance(two, Tensor) else None
+
+
+class ComparisonSpy(_PairSpy):
     """Tells of comparisons for equality: `==`, `eq` and `torch.eq`.
 
     Example:
@@ -93,7 +128,7 @@ class ComparisonSpy(_OperationSpy):
     places = ((Tensor, "__eq__"), (Tensor, "eq"), (torch, "eq"))
 
 
-class DifferenceSpy(_OperationSpy):
+class DifferenceSpy(_PairSpy):
     """Tells of differences: `-`, `sub` and `torch.sub`.
 
     Example:
@@ -110,28 +145,25 @@ class DifferenceSpy(_OperationSpy):
 class PickSpy(_OperationSpy):
     """Tells of labels that pick one number from each row of a table: `table[range(n), labels]` and `gather` along the columns.
 
-    The listener receives the table, the labels (one per row) and what was picked.
+    The listener receives the table and the labels, one per row.
 
     Example:
-        >>> spy = PickSpy(lambda table, labels, picked: print(picked))
+        >>> spy = PickSpy(lambda table, labels: print(labels))
         >>> spy.listen()
         >>> _ = torch.eye(2)[range(2), torch.tensor([0, 0])]
-        tensor([1., 0.])
+        tensor([0, 0])
         >>> spy.stop()
     """
 
     places = ((Tensor, "__getitem__"), (Tensor, "gather"), (torch, "gather"))
 
     @staticmethod
-    def _wrapped(original: Callable[..., Any], listeners: list[Listener]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def pick(table: Any, *others: Any, **keywords: Any) -> Any:
-            result = original(table, *others, **keywords)
-            if isinstance(table, Tensor) and table.ndim == 2 and (labels := _labels(len(table), others, keywords)) is not None:
-                _tell(listeners, table, labels, result)
-            return result
-
-        return pick
+    def _read(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Tensor, ...] | None:
+        table = arguments[0] if arguments else keywords.get("input")
+        if not isinstance(table, Tensor) or table.ndim != 2:
+            return None
+        labels = _labels(len(table), arguments[1:], keywords)
+        return (table, labels) if labels is not None else None
 
 
 def _labels(count: int, others: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor | None:
@@ -140,20 +172,10 @@ def _labels(count: int, others: tuple[Any, ...], keywords: dict[str, Any]) -> Te
         rows, labels = others[0] if len(others[0]) == 2 else (None, None)
         each = isinstance(rows, Tensor | Sequence | numpy.ndarray) and len(rows) == count
         return labels if each and _is_labels(labels, (count,)) else None
-    dim, index = (*others, keywords.get("dim"), keywords.get("index"))[:2] if len(others) != 1 else (others[0], keywords.get("index"))
-    return index[:, 0] if dim in (1, -1) and _is_labels(index, (count, 1)) else None
+    given = {**dict(zip(("dim", "index"), others, strict=False)), **keywords}
+    dim, index = given.get("dim"), given.get("index")
+    return index[:, 0] if isinstance(dim, int) and dim in (1, -1) and isinstance(index, Tensor) and _is_labels(index, (count, 1)) else None
 
 
 def _is_labels(values: Any, shape: tuple[int, ...]) -> bool:
     return isinstance(values, Tensor) and values.dtype == torch.int64 and tuple(values.shape) == shape
-
-
-def _tell(listeners: list[Listener], *tensors: Tensor) -> None:
-    if getattr(_busy, "now", False) or out_of_sight():
-        return
-    _busy.now = True  # what a listener computes is not told
-    try:
-        for listener in tuple(listeners):
-            listener(*tensors)
-    finally:
-        _busy.now = False

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from convscope.diagnose.observations import scheduled
 from convscope.records import Observation
+from convscope.watch.comparison_spy import raised
 from convscope.watch.deferred import Deferred
 from convscope.watch.graph_facts import first_tensor, network_numbers, strays
 from convscope.watch.loss_spy import LossCall, LossSpy
@@ -32,6 +33,7 @@ class Observer:
         emit: receives each observation, at scheduled steps and at `close`.
         spy: whether to listen to losses here (otherwise the owner calls `loss_called`).
         on_backward: called when a backward pass reaches an output of the model.
+        trouble: is given what goes wrong while operations of the loop are listened to; unless given, it is raised.
 
     Example:
         >>> observer = Observer(model, log.observe)
@@ -42,14 +44,20 @@ class Observer:
     """
 
     def __init__(
-        self, model: nn.Module, emit: Callable[[Observation], None], *, spy: bool = True, on_backward: Callable[[], None] = lambda: None
+        self,
+        model: nn.Module,
+        emit: Callable[[Observation], None],
+        *,
+        spy: bool = True,
+        on_backward: Callable[[], None] = lambda: None,
+        trouble: Callable[[Exception], None] = raised,
     ) -> None:
         self.steps = 0
         self._model = model
         self._deferred = Deferred()
         self._emit = emit
         self._weights = WeightWatch(model, self._deferred, emit)
-        self._passes = PassWatch(model, self._deferred, emit, self._backward_reached, self.loss_called)
+        self._passes = PassWatch(model, self._deferred, emit, self._backward_reached, self.loss_called, trouble)
         self._on_backward, self._unstepped = on_backward, 0  # backward passes before the first step
         self._norms = BatchNormWatch(model, self._deferred, emit)
         self._described = self._looked = self._stepped = False

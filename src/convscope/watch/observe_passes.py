@@ -21,7 +21,7 @@ from torch.utils.hooks import RemovableHandle
 from convscope.diagnose.observations import scheduled
 from convscope.records import Observation
 from convscope.watch.backward import node_of_backward, root_of_backward
-from convscope.watch.comparison_spy import ComparisonSpy, DifferenceSpy
+from convscope.watch.comparison_spy import ComparisonSpy, DifferenceSpy, raised
 from convscope.watch.deferred import Codes, Deferred, Numbers
 from convscope.watch.dropout_spy import called_by_a_module
 from convscope.watch.graph_facts import BATCH_NORMS, DROPOUTS, NORMS, first_tensor, tensors_of, unlisted_modules
@@ -94,6 +94,7 @@ class PassWatch:
         emit: receives observations.
         on_backward: called when a backward pass reaches an output.
         on_loss: told of losses that the loop writes out, as of the others.
+        trouble: is given what goes wrong while operations of the loop are listened to, which must not reach it.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class PassWatch:
         emit: Emit,
         on_backward: Callable[[], None] = lambda: None,
         on_loss: Callable[[LossCall], None] = lambda _: None,
+        trouble: Callable[[Exception], None] = raised,
     ) -> None:
         self._deferred, self._emit, self._on_backward = deferred, emit, on_backward
         self._model = model
@@ -114,10 +116,10 @@ class PassWatch:
         self._modes, self._fit, self._evaluation = _Modes(), Tally(), Evaluation()
         self._phase_passes = 0
         self._on_leaves: list[RemovableHandle] = []
-        self._comparisons = ComparisonSpy(self._compared)
+        self._comparisons = ComparisonSpy(self._compared, trouble)
         self._output: Tensor | None = None  # of the evaluation pass that has just ended
-        self._differences = DifferenceSpy(self._subtracted)
-        self._picked = PickedLoss(on_loss)
+        self._differences = DifferenceSpy(self._subtracted, trouble)
+        self._picked = PickedLoss(on_loss, trouble)
         self._penalised = False  # whether the loss held weights besides the output, at the last look
         self._of_classes: dict[str, bool] = {}  # losses of amounts, and whether their targets are classes, one column each
         self._minuend: Tensor | None = None  # the output of the newest pass, until a difference from it is computed
@@ -395,7 +397,9 @@ class PassWatch:
         def receive(found: Codes) -> None:
             one.share_known = self._evaluation.add(found, self.identity)
             in_training = one.norms_training or one.dropped or (one.network_training and bool(self._drops))
-            if in_training and not one.exempt and one.share_known < 0.5:
+            if (
+                in_training and not one.exempt and (one.share_known < 0.5 or one.dropped)
+            ):  # a graph is evaluated with the nodes that it is trained on
                 self._note_eval_in_train(one, again=self._evaluation.asked_again(found))
             elif one.norms_training and not one.exempt:
                 self._modes.norm_on_known += 1

@@ -41,11 +41,12 @@ class PickedLoss:
 
     Args:
         tell: receives each call; its input is what the labels picked from, as logarithms.
+        trouble: is given what goes wrong in listening.
     """
 
-    def __init__(self, tell: Callable[[LossCall], None]) -> None:
+    def __init__(self, tell: Callable[[LossCall], None], trouble: Callable[[Exception], None]) -> None:
         self._tell = tell
-        self._spy = PickSpy(self._picked)
+        self._spy = PickSpy(self._picked, trouble)
         self._output: Output | None = None
         self._pick: _Pick | None = None
         self._looks: list[tuple[str, float]] = []
@@ -97,7 +98,7 @@ class PickedLoss:
             return
         self._found = (kinds.pop(), 1.0 if nearly else statistics.median(factors))
 
-    def _picked(self, values: Tensor, labels: Tensor, picked: Tensor) -> None:
+    def _picked(self, values: Tensor, labels: Tensor) -> None:
         """Labels have picked one number of each sample's."""
         if not values.requires_grad or not values.is_floating_point() or self._output is None:
             return
@@ -106,7 +107,8 @@ class PickedLoss:
         self._spy.stop()
         with torch.no_grad():
             of, factor = self._found or (_kind_of(values), 1.0)
-            mean = -(picked.log() if of == "probabilities" else picked).detach().float().mean()
+            picked = values.detach().gather(1, labels[:, None]).float()
+            mean = -(picked.log() if of == "probabilities" else picked).mean()
         if self._found is None:
             self._pick = _Pick(of, mean)
         else:

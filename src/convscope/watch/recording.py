@@ -173,7 +173,8 @@ class Recording:
 
     def _observer(self, name: str) -> Observer:
         reached = functools.partial(self._backward_reached, name)
-        return Observer(self._models[name], self._emitter(name), spy=False, on_backward=reached)
+        trouble = functools.partial(self._trouble, "What the loop writes out")
+        return Observer(self._models[name], self._emitter(name), spy=False, on_backward=reached, trouble=trouble)
 
     def _emitter(self, model: str) -> Callable[[Observation], None]:
         if len(self._models) == 1:
