@@ -50,6 +50,10 @@ WRITTEN: dict[str, Loss] = {
     "indexed by a range": lambda scores, labels: -F.log_softmax(scores, -1)[range(SAMPLES), labels].mean(),
     "gathered": lambda scores, labels: -torch.log_softmax(scores, 1).gather(1, labels[:, None]).squeeze(1).mean(),
     "gathered by a function": lambda scores, labels: -torch.gather(scores.log_softmax(1), dim=1, index=labels.unsqueeze(1)).mean(),
+    "with one-hot labels": lambda scores, labels: -(F.one_hot(labels, CLASSES) * scores.log_softmax(1)).sum(1).mean(),
+    "with one-hot labels last": lambda scores, labels: (
+        -torch.mul(scores.log_softmax(1), F.one_hot(labels, CLASSES).float()).sum() / SAMPLES
+    ),
     "from the exponentials": lambda scores, labels: -(scores - scores.logsumexp(1, keepdim=True))[ROWS, labels].mean(),
 }
 
@@ -92,6 +96,10 @@ ADVANTAGES = torch.linspace(-1, 1, SAMPLES)
         lambda scores, labels: F.relu(1 + scores - scores.gather(1, labels[:, None])).mean(),  # a margin
         lambda scores, labels: (scores[:, 0] - labels.float()).square().mean(),
         lambda scores, _: scores.square().mean(),
+        lambda scores, labels: (
+            -((0.9 * F.one_hot(labels, CLASSES) + 0.1 / CLASSES) * scores.log_softmax(1)).sum(1).mean()
+        ),  # shares of several labels
+        lambda scores, _: -(scores.softmax(1) * scores.log_softmax(1)).sum(1).mean(),  # entropy
     ],
 )
 def test_what_is_no_cross_entropy_is_not_taken_for_one(loss: Loss) -> None:
@@ -99,10 +107,13 @@ def test_what_is_no_cross_entropy_is_not_taken_for_one(loss: Loss) -> None:
     assert [o.subject for o in trained(loss) if o.kind == "loss_input" and "nll" in o.subject] == []
 
 
+NAMES = ("__getitem__", "gather", "__mul__", "mul")
+
+
 def test_indexing_and_gathering_are_themselves_again() -> None:
-    before = {name: vars(Tensor).get(name) for name in ("__getitem__", "gather")} | {"torch": torch.gather}
+    before = {name: vars(Tensor).get(name) for name in NAMES} | {"torch": torch.gather}
     trained(WRITTEN["indexed"])
-    assert {name: vars(Tensor).get(name) for name in ("__getitem__", "gather")} | {"torch": torch.gather} == before
+    assert {name: vars(Tensor).get(name) for name in NAMES} | {"torch": torch.gather} == before
 
 
 def test_the_loss_is_the_same_with_and_without() -> None:

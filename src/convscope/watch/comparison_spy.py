@@ -1,8 +1,8 @@
 """Listening to operations that a loop writes out: `model(images).argmax(1) == labels`, `model(rows) - targets`, `log_softmax(...)[range(n), labels]`.
 
 Receives a listener, and calls it with the tensors of every such operation while it listens. Comparisons are listened to only between the end of an
-evaluation pass and the next training pass, differences also after the training passes of scheduled steps, and what labels pick only where the loop
-calls no loss function, so that an ordinary training step never meets the wrappers. They call the original and change nothing. Operations outside torch
+evaluation pass and the next training pass, differences also after the training passes of scheduled steps, and what labels pick and products only where
+the loop calls no loss function, so that an ordinary training step never meets the wrappers. They call the original and change nothing. Operations outside torch
 (NumPy, scikit-learn) are not heard, and the rules then say "not checked".
 """
 
@@ -140,6 +140,20 @@ class DifferenceSpy(_PairSpy):
     """
 
     places = ((Tensor, "__sub__"), (Tensor, "sub"), (torch, "sub"))
+
+
+class ProductSpy(_PairSpy):
+    """Tells of products: `*`, `mul` and `torch.mul`.
+
+    Example:
+        >>> spy = ProductSpy(lambda one, two: print(one.shape, two.shape))
+        >>> spy.listen()
+        >>> _ = torch.ones(2) * torch.zeros(2)
+        torch.Size([2]) torch.Size([2])
+        >>> spy.stop()
+    """
+
+    places = ((Tensor, "__mul__"), (Tensor, "mul"), (torch, "mul"))
 
 
 class PickSpy(_OperationSpy):

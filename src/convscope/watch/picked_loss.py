@@ -1,4 +1,4 @@
-"""A cross-entropy that the loop writes out itself: `-log_softmax(scores, 1)[range(n), labels].mean()`, with `gather`, or from probabilities.
+"""A cross-entropy that the loop writes out itself: `-log_softmax(scores, 1)[range(n), labels].mean()`, with `gather` or one-hot labels, or from probabilities.
 
 Receives the passes of a network and what their backward passes began with; hands on a LossCall for each such loss, as if `nll_loss` had been called.
 It listens between a training pass and its backward pass only, and in the first three passes only, unless such a loss was found there; a loop that calls
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from convscope.watch.backward import root_of_backward
-from convscope.watch.comparison_spy import PickSpy
+from convscope.watch.comparison_spy import PickSpy, ProductSpy
 from convscope.watch.graph_facts import operation
 from convscope.watch.loss_graph import Output
 from convscope.watch.loss_spy import LossCall
@@ -46,7 +46,7 @@ class PickedLoss:
 
     def __init__(self, tell: Callable[[LossCall], None], trouble: Callable[[Exception], None]) -> None:
         self._tell = tell
-        self._spy = PickSpy(self._picked, trouble)
+        self._spies = (PickSpy(self._picked, trouble), ProductSpy(self._multiplied, trouble))
         self._output: Output | None = None
         self._pick: _Pick | None = None
         self._looks: list[tuple[str, float]] = []
@@ -58,8 +58,8 @@ class PickedLoss:
         """A training pass has ended."""
         self._pick = None
         self._output = None if self._given_up else Output.of(output)
-        if self._output is not None:
-            self._spy.listen()
+        for spy in self._spies if self._output is not None else ():
+            spy.listen()
 
     def loss_called(self) -> None:
         """A loss function was called: nothing is written out."""
@@ -68,11 +68,12 @@ class PickedLoss:
 
     def stop(self) -> None:
         """Take the wrappers off until the next training pass."""
-        self._spy.stop()
+        for spy in self._spies:
+            spy.stop()
 
     def backward_began(self) -> None:
         """The backward pass of the newest training pass has come to its output."""
-        self._spy.stop()
+        self.stop()
         if self._given_up or self._found is not None:
             return
         self._passes += 1
@@ -86,7 +87,7 @@ class PickedLoss:
 
     def _give_up(self) -> None:
         self._given_up = True
-        self._spy.stop()
+        self.stop()
 
     def _decide(self) -> None:
         kinds, factors = {of for of, _ in self._looks}, [factor for _, factor in self._looks]
@@ -98,13 +99,20 @@ class PickedLoss:
             return
         self._found = (kinds.pop(), 1.0 if nearly else statistics.median(factors))
 
+    def _multiplied(self, one: Tensor, two: Tensor) -> None:
+        """Two tensors were multiplied; perhaps one-hot labels have picked."""
+        for table, shares in ((one, two), (two, one)):
+            if table.requires_grad and table.ndim == 2 and table.shape == shares.shape and not shares.requires_grad and _is_one_hot(shares):
+                self._picked(table, shares.argmax(1))
+                return
+
     def _picked(self, values: Tensor, labels: Tensor) -> None:
         """Labels have picked one number of each sample's."""
         if not values.requires_grad or not values.is_floating_point() or self._output is None:
             return
         if self._found is None and not _leads_to(values.grad_fn, self._output.number):
             return
-        self._spy.stop()
+        self.stop()
         with torch.no_grad():
             of, factor = self._found or (_kind_of(values), 1.0)
             picked = values.detach().gather(1, labels[:, None]).float()
@@ -124,6 +132,11 @@ def _leads_to(node: Any, number: int) -> bool:
             return True
         node = next((parent for parent, _ in node.next_functions if parent is not None), None)
     return False
+
+
+def _is_one_hot(shares: Tensor) -> bool:
+    """Whether each row has a single one among zeros; this waits for the device."""
+    return bool(((shares == 0) | (shares == 1)).all() & (shares.sum(1) == 1).all())
 
 
 def _kind_of(values: Tensor) -> str:
