@@ -320,9 +320,29 @@ def test_what_the_graph_of_a_loss_by_hand_shows() -> None:
         "network can only learn the labels' mean."
     )
     assert found(judged(*of_graph(softmax_across=True)), "softmax_wrong_dim").message == (
-        "The softmax in the loss runs along another axis than the one from which the labels choose their class, so the classes do not compete with each other."
+        "The softmax before the loss runs along another axis than the one from which the labels choose their class, so the classes do not compete with "
+        "each other."
     )
     assert said(judged(*of_graph(softmax_twice=False, softmax_over_batch=False, softmax_across=False, broadcast=False))) == []
+
+
+def test_logarithms_from_a_softmax_over_another_axis() -> None:
+    steps = {"classes": 6, "highest": -0.2, "lowest": -10.0, "log_column_gap": 1e9, "row_sum_gap": 45.0}
+    verdict = judged(*loss_inputs("nll_loss", **steps, made_by="LogSoftmax", log_gap=0.9))
+    assert said(verdict) == ["softmax_wrong_dim", "loss_output_mismatch"]
+    assert found(verdict, "loss_output_mismatch").cause == "softmax_wrong_dim"
+    assert said(judged(*loss_inputs("nll_loss", **steps, made_by="Addmm", log_gap=0.9))) == ["loss_output_mismatch"]
+    assert said(judged(*loss_inputs("nll_loss", **steps, made_by="LogSoftmax", log_gap=1e-6))) == []
+
+
+def test_a_trained_last_layer_that_is_frozen_may_be_used_as_it_is() -> None:
+    def run(fresh: float, losses: list[float]) -> list[str]:
+        frozen = seen("network", 0, **{**NETWORK, "head_trainable": False, "trainable": 1_500, "frozen_fresh": fresh})
+        return said(judged(frozen, seen("idle", 100, frozen=0.95, frozen_late=0.0, frozen_head=True), losses=losses))
+
+    assert run(0.0, falling()) == []
+    assert run(1.0, falling()) == ["mostly_frozen"]
+    assert "mostly_frozen" in run(0.0, flat())
 
 
 @pytest.mark.parametrize(
@@ -413,10 +433,10 @@ def test_adapters_around_frozen_layers() -> None:
             for at in range(2):
                 rows.append(layer(f"{at}.inner", step, gradient_rms=math.nan, update_ratio=math.nan))
                 rows += [layer(f"{at}", step, "Adapter")] if adapted else []
-        return said(judged(frozen, idle, *zeros, rows=rows))
+        return said(judged(frozen, idle, *zeros, rows=rows, losses=[2.3 - 1.2 * step / STEPS for step in range(STEPS)]))
 
     assert run(adapted=True) == []
-    assert run(adapted=False) == ["mostly_frozen"]
+    assert run(adapted=False) == ["symmetric_init", "mostly_frozen"]
 
 
 def test_new_samples_that_are_looked_up_among_the_trained_ones_are_no_leak() -> None:

@@ -683,6 +683,18 @@ def test_amounts_are_compared_with_their_mean() -> None:
     assert outcome(5.0, 40.0, other=0.5) == (True, True)  # not the whole loss, which has not moved from its start
 
 
+def test_a_robust_loss_is_poor_where_the_mean_would_be_a_better_answer() -> None:
+    def poor(error: float, name: str = "smooth_l1_loss", loss: float = 5.0) -> bool:
+        looks = [Observation(step, "loss_input", name, {"training": True, "loss": loss}) for step in range(3)]
+        amounts = [seen("amounts", step, samples=64, error=error, mean=0.0, variance=1.0) for step in (250, 290)]
+        return RunView.of(step_records([5.0] * 3 + [0.5] * 297), [], [*looks, *amounts]).outcome.poor
+
+    assert poor(37.0)
+    assert not poor(0.9)
+    assert not poor(37.0, "kl_div")
+    assert not poor(37.0, loss=2.0)  # there is another term
+
+
 def test_yes_or_no_is_compared_with_how_often_it_is_yes() -> None:
     numbers = {"training": True, "loss": 0.33, "plain_binary_loss": 0.33, "target_mean": 0.1}
     look = [Observation(0, "loss_input", "binary_cross_entropy", numbers)]

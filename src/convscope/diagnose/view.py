@@ -56,6 +56,7 @@ POOR_AMOUNTS = Threshold(
 MANY_IMAGES = 10_000  # more than an epoch of most small data sets
 LEARNED = 0.9  # of the loss of guessing: below it something was learned
 MUCH_LEFT = 0.25  # of the loss of guessing, half of what counts as poor
+ROBUST = ("l1_loss", "smooth_l1_loss", "huber_loss")  # what the best constant answer costs in them is not known
 HOPELESS = 2.0  # times the loss of guessing: a fall from far above it is no learning yet
 ENOUGH_IMAGES = 256  # an accuracy over so many is known to +-0.03 (one standard deviation)
 LOSS_UNIT = 3.0  # a loss that differs by more from plain cross-entropy is summed or scaled; less may be label smoothing or class weights
@@ -313,9 +314,16 @@ class RunView:
         if self.guessing is None and min(losses) < 0:  # a reward, a likelihood or a critic's score: no level of it is good or bad
             return Outcome(start, now, min(windows), guessing, fair, blown, False, False)
         diverged = blown or now > self.limit(DIVERGED) * max(start, guessing)
-        return Outcome(
-            start, now, min(windows), guessing, fair, diverged, stuck and not diverged, fair and now > self.limit(poor) * guessing
-        )
+        is_poor = fair and (now > self.limit(poor) * guessing or self._amounts_missed)
+        return Outcome(start, now, min(windows), guessing, fair, diverged, stuck and not diverged, is_poor)
+
+    @property
+    def _amounts_missed(self) -> bool:
+        """Whether answers that a robust loss compares with amounts are lately worse than always answering the mean, where that loss is all there is."""
+        looks = [o for o in self.seen("loss_input") if o.subject in ROBUST and o.numbers.get("training") is True]
+        newest = self.seen("amounts")[-2:]
+        missed = [number(o, "error") > number(o, "variance", math.inf) for o in newest]
+        return self.alone and len(missed) == 2 and all(missed) and self._is_all_of_the_loss(looks, "loss")
 
     @cached_property
     def falling(self) -> bool:

@@ -132,9 +132,14 @@ def softmax_wrong_dim(view: RunView) -> Finding | None:
     )
 
 
+def _of_another_axis(o: Observation, gap: float) -> bool:
+    """Whether logarithms come from a log-softmax although they are none of probabilities along the axis of the classes."""
+    return o.numbers.get("made_by") == "LogSoftmax" and number(o, "highest") <= gap < number(o, "log_gap")
+
+
 def _across_the_labels(view: RunView) -> Finding | None:
-    """A loss written out whose softmax runs along one axis while the labels pick along another, as over the columns of an image."""
-    seen = _in_graph(view, "softmax_across")
+    """A softmax that runs along one axis while the labels choose along another, as over the columns of an image or the steps of a sequence."""
+    seen = _in_graph(view, "softmax_across") or _agreeing(view, ("nll_loss",), _of_another_axis)
     if not seen:
         return None
     return Finding(
@@ -142,10 +147,11 @@ def _across_the_labels(view: RunView) -> Finding | None:
         "problem",
         "",
         seen[0].step,
-        "The softmax in the loss runs along another axis than the one from which the labels choose their class, so the classes do not compete with each other.",
+        "The softmax before the loss runs along another axis than the one from which the labels choose their class, so the classes do not compete with "
+        "each other.",
         Fix("Use log_softmax with dim=1, the axis of the classes, or cross_entropy on the raw scores."),
         (ev("batches that agree", len(seen)), *loss_evidence(view.outcome)),
-        "exact: the axes of softmax and gather in the recorded operations of the loss (TheDeepChecker)",
+        "exact: the axes in the recorded operations of the loss, or logarithms from a softmax whose rows do not sum to 1 (TheDeepChecker)",
     )
 
 

@@ -419,6 +419,8 @@ def mostly_frozen(view: RunView) -> Finding | None:
         return in_vain
     well = LEARNED_WELL if frozen > view.limit(MOST) else PERFECT
     learned = outcome.fair and outcome.now < view.limit(well) * outcome.guessing
+    if head_frozen and not fresh > view.limit(MOST):  # trained before: layers or adapters below it may learn to use it
+        head_frozen = outcome.fair and not learned
     if head_frozen or (frozen > view.limit(NEARLY_ALL) and outcome.bad):
         severity: Severity = "problem"
     elif frozen > view.limit(A_PART) and fresh > view.limit(MOST) and not learned:
