@@ -30,10 +30,8 @@ HIGH_RATIO = Threshold(1e-2, "update over weight", "diagnoses.md, row 19 (Karpat
 VERY_HIGH_RATIO = Threshold(5e-2, "update over weight", "chosen: no tuned run of the development benchmark sustains it")
 SHOCK = Threshold(0.1, "update over weight", "chosen: ten such steps replace the weights altogether")
 SHOCK_STEPS = 10
-OVERGROWN, FEW_LAYERS = (
-    Threshold(3, "times the first size", "chosen: of 84 sound programs three layers and more grew so much in four, none with much left"),
-    3,
-)
+OVERGROWN = Threshold(3, "times the first size", "chosen: of 139 sound programs three grew so much, none of them in steps of that size")
+FEW_LAYERS = 3
 TORN = Threshold(10, "update over weight", "chosen: what began at zero at most doubles in its second step", excess=True)
 SETTLED = 20  # steps of a start
 OVERSHOOT = Threshold(
