@@ -326,6 +326,15 @@ def test_what_the_graph_of_a_loss_by_hand_shows() -> None:
     assert said(judged(*of_graph(softmax_twice=False, softmax_over_batch=False, softmax_across=False, broadcast=False))) == []
 
 
+def test_counts_that_are_asked_for_beside_classes() -> None:
+    counts = loss_inputs(
+        "smooth_l1_loss", classes=None, target="whole", target_lowest=0.0, target_highest=3.0, same_shape=True, shapes="32 and 32"
+    )
+    kinds = loss_inputs("binary_cross_entropy_with_logits", target="whole", same_shape=True, lowest=-4.0, highest=4.0, target_highest=1.0)
+    assert "loss_output_mismatch" in said(judged(*counts))
+    assert "loss_output_mismatch" not in said(judged(*counts, *kinds))
+
+
 def test_logarithms_from_a_softmax_over_another_axis() -> None:
     steps = {"classes": 6, "highest": -0.2, "lowest": -10.0, "log_column_gap": 1e9, "row_sum_gap": 45.0}
     verdict = judged(*loss_inputs("nll_loss", **steps, made_by="LogSoftmax", log_gap=0.9))

@@ -134,6 +134,8 @@ def test_weights_that_decay_has_worn_down() -> None:
     by_heart = [*fits, *validations(0.65)]
     nearly = [2.3 - 1.9 * min(1, step / 100) for step in range(STEPS)]
     assert said(judged(optimizer, *by_heart, losses=nearly, rows=rows)) == []
+    poor = [1.4 + 0.3 * step / STEPS for step in range(STEPS)]  # what was learned decays again
+    assert said(judged(monstrous, *by_heart, losses=poor, rows=rows))[0] == "over_regularised"
     assert found(judged(monstrous, *by_heart, losses=nearly, rows=rows), "over_regularised").message == (
         "Weight decay (0.05, 100 times the usual) has shrunk the weights to 22 % of their size, which holds the network back."
     )

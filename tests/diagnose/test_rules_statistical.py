@@ -502,6 +502,33 @@ def test_running_averages_that_are_mostly_their_start() -> None:
     assert said(judged(older, unknown)) == []
 
 
+def test_images_of_two_kinds_that_take_turns_in_the_batches() -> None:
+    def looks(first: float, others: float) -> list[Observation]:
+        return [
+            seen("batch_norm", step, f"{at}.bn", **{**BATCH_NORM, "mean_gap": others if at else first})
+            for step in (200, 250)
+            for at in range(3)
+        ]
+
+    fit = seen("fit", 250, **{**FIT, "accuracy": 0.94})
+    worse = seen("validation", 290, **{**VALIDATION, "accuracy": 0.24, "loss": 0.3})
+    assert found(judged(*looks(1.28, 0.2), fit, worse), "batchnorm_unreliable").message == (
+        "In layer 0.bn the averages that batch normalisation uses for new images are 1.28 standard deviations away from those of the batches, so results on "
+        "new images are far worse than in training."
+    )
+    slightly = seen("validation", 290, **{**VALIDATION, "accuracy": 0.8, "loss": 0.3})
+    assert "batchnorm_unreliable" not in said(judged(*looks(1.28, 0.2), fit, slightly))
+    assert "batchnorm_unreliable" not in said(judged(*looks(0.2, 0.2), fit, worse))
+
+
+def test_a_slow_run_that_began_far_off() -> None:
+    losses = [4.6 * 0.9**step + 1.9 for step in range(STEPS)]
+    finding = found(judged(losses=losses, rows=layers(update_ratio=1.5e-4)), "lr_too_low")
+    assert finding.message == (
+        "Each step changes the weights by only 0.015 % of their size (0.1 % is usual), so training hardly moves: the learning rate of 0.05 is too low."
+    )
+
+
 def test_steps_that_silenced_the_first_layers() -> None:
     def run(*, lost: bool) -> Verdict:
         rows = []

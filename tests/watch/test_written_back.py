@@ -41,7 +41,8 @@ def looked_at(restored: Callable[[Weights, Weights, Weights], Weights | None]) -
                 with torch.no_grad():
                     network(torch.randn(16, 6))
                 if loaded is not None:
-                    network.load_state_dict(loaded)
+                    for name, parameter in network.named_parameters():
+                        parameter.data.copy_(loaded[name])  # which leaves no trace but the numbers
     return [o for o in log.observations() if o.kind == "updates"][-1]
 
 
@@ -62,6 +63,6 @@ def test_what_is_left_of_the_steps_in_between(
     assert numbers["left"] <= most_left + 1e-6  # type: ignore[operator]
 
 
-def test_weights_into_which_nobody_writes_are_not_compared() -> None:
+def test_weights_into_which_nobody_writes() -> None:
     numbers = looked_at(lambda *_: None).numbers
-    assert (numbers["put_back"], numbers["steps_between"], numbers["left"]) == (0, 0, 1.0)
+    assert (numbers["put_back"], numbers["steps_between"], numbers["left"]) == (0, BETWEEN, 1.0)

@@ -116,8 +116,7 @@ KINDS: tuple[ObservationKind, ...] = (
             "passes": "backward passes so far",
             "undone": "the last consecutive looks after which hardly anything of the step was left when the next one began",
             "surviving": "share of the step that was left then, at the last look",
-            "put_back": "the last consecutive evaluations, while which somebody wrote into the weights, after which hardly anything was left of the "
-            "steps since the one before",
+            "put_back": "the last consecutive evaluations after which hardly anything was left of the steps since the one before",
             "left": "share of those steps' work that was left, at the last such evaluation",
             "steps_between": "how many steps those were",
             "rounded": "the last consecutive looks in which most single weights with a gradient stayed as they were, held in coarse numbers",

@@ -76,7 +76,7 @@ class Observer:
                 self._weights.look_at_filters(0)
             training = self._model.training if training is None else training
             if training and torch.is_grad_enabled():
-                self._weights.written_back.training_begins(self.steps)
+                self._weights.written_back.training_begins()
             else:
                 self._weights.written_back.evaluation_begins()
             self._passes.begin(inputs, self.steps, training=training)
@@ -140,9 +140,9 @@ class Observer:
         """An optimiser has stepped; `counts` is False for a second optimiser in the same step."""
         with _quiet():
             self._weights.step_end(optimizer, self.steps)
-            self._weights.written_back.step_ended()
             if not counts:
                 return
+            self._weights.written_back.step_ended()
             if self.steps in FILTER_STEPS:
                 self._weights.look_at_filters(self.steps)
             if scheduled(self.steps) or self._deferred.crowded:

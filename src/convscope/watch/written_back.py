@@ -1,7 +1,7 @@
 """Whether an evaluation leaves other weights behind than it found: averaged ones that were swapped in, or a copy kept from earlier.
 
-Receives the ends of steps, evaluation passes and the beginnings of training passes; counts how often hardly anything was left of the steps since the
-evaluation before. A tensor's version tells for free whether anybody wrote into it; numbers are compared only where somebody did.
+Receives the ends of steps, evaluation passes and the beginnings of training passes; compares a few numbers of a few weights before and after each of the
+first evaluations, and hands on how much was left of the steps since the evaluation before.
 """
 
 from __future__ import annotations
@@ -19,51 +19,54 @@ MOST_STEPS = 100  # between two such evaluations: one that comes seldom is anoth
 
 
 class WrittenBack:
-    """Compares the weights before and after evaluations during which somebody wrote into them.
+    """Compares the weights before and after evaluations.
 
     Args:
         model: the watched network.
         deferred: where small results wait.
-        receive: is given (share of the steps' work that was left, number of steps) for each such evaluation but the first.
+        receive: is given (share of the steps' work that was left, number of steps) for each evaluation but the first.
     """
 
     def __init__(self, model: nn.Module, deferred: Deferred, receive: Callable[[float, int], None]) -> None:
         trainable = [p for p in model.parameters() if p.requires_grad and p.is_floating_point() and p.numel()]
         self._parameters = sorted(trainable, key=torch.Tensor.numel, reverse=True)[:LARGEST]
         self._deferred, self._receive = deferred, receive
-        self._versions: list[int] = []  # at the end of the step; empty until then
-        self._evaluated = False  # whether an evaluation pass came since
-        self._began: Tensor | None = None  # the weights when training went on after such an evaluation
-        self._began_at = self._looks = 0
+        self._evaluated = False  # whether an evaluation pass came since the newest step
+        self._began: Tensor | None = None  # the weights when training went on after an evaluation
+        self._steps = self._looks = 0  # since then; and evaluations that were compared
         self._after: Tensor | None = None  # the weights after the newest step
 
     def step_ended(self) -> None:
         """The optimiser has stepped."""
-        if self._looks < MOST_LOOKS:
-            self._versions, self._evaluated = [p._version for p in self._parameters], False
-            if self._began is not None:
-                self._after = self._sample()
+        self._evaluated = False
+        if self._began is not None:
+            self._steps += 1
+            self._after = self._sample()
+            if self._steps > MOST_STEPS:
+                self._began = None
 
     def evaluation_begins(self) -> None:
         """A pass without gradients, or in evaluation mode."""
         self._evaluated = True
 
-    def training_begins(self, step: int) -> None:
+    def training_begins(self) -> None:
         """A training pass begins."""
-        versions, self._versions = self._versions, []
-        if not self._evaluated or not versions or versions == [p._version for p in self._parameters]:
+        if not self._evaluated or self._looks == MOST_LOOKS or not self._parameters:
             return
-        now, steps = self._sample(), step - self._began_at
-        if self._began is not None and self._after is not None and steps <= MOST_STEPS:
-            self._looks += 1
-            way = self._after - self._began
+        self._evaluated, now = False, self._sample()
+        if self._began is not None and self._after is not None:
+            self._compare(self._began, self._after, now, self._steps)
+        self._began, self._steps, self._after = now if self._looks < MOST_LOOKS else None, 0, None
 
-            def receive(numbers: Numbers) -> None:
-                if numbers[1] > 0:
-                    self._receive(numbers[0] / numbers[1], steps)
+    def _compare(self, began: Tensor, after: Tensor, now: Tensor, steps: int) -> None:
+        self._looks += 1
+        way = after - began
 
-            self._deferred.add(torch.stack([((now - self._began) * way).sum(), way.square().sum()]), receive)
-        self._began, self._began_at, self._after = now, step, None
+        def receive(numbers: Numbers) -> None:
+            if numbers[1] > 0:
+                self._receive(numbers[0] / numbers[1], steps)
+
+        self._deferred.add(torch.stack([((now - began) * way).sum(), way.square().sum()]), receive)
 
     def _sample(self) -> Tensor:
         with torch.no_grad():

@@ -18,6 +18,7 @@ MEAN_GAP = Threshold(1, "standard deviations", "diagnoses.md, row 9")
 VARIANCE_RATIO = Threshold(4, "", "diagnoses.md, row 9", excess=True)
 GREATEST_MOMENTUM = Threshold(0.5, "of the new batch", "diagnoses.md, row 9", share=True)
 WORSE = Threshold(0.1, "of the images", "chosen: three standard deviations of an accuracy over a few hundred images")
+MUCH_WORSE = Threshold(0.3, "of the images", "chosen: three times what counts as worse")
 FEW_IMAGES = Threshold(3, "images", "chosen: an average over so few differs by half a standard deviation and more")
 RIPE = 50  # steps before which running averages are young in every run
 
@@ -55,7 +56,10 @@ def batchnorm_unreliable(view: RunView) -> Finding | None:
     if not worse:
         return None
     odd = [o for o in layers if _far(view, o)]
-    if len(odd) * 2 >= len(layers) > 0 and odd:
+    much_worse = view.generalisation_gap > view.limit(MUCH_WORSE) and odd[:1] == list(
+        layers[:1]
+    )  # what enters the first one is the images' own
+    if odd and (len(odd) * 2 >= len(layers) or much_worse):
         message = (
             f"In layer {odd[0].subject} the averages that batch normalisation uses for new images are "
             f"{short(number(odd[0], 'mean_gap'))} standard "

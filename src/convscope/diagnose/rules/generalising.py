@@ -169,7 +169,7 @@ def over_regularised(view: RunView) -> Finding | None:
             (ev("dropout", dropout), *loss_evidence(outcome)),
             "TheDeepChecker; diagnoses.md, row 24",
         )
-    return _penalised(view) or _decayed(view)
+    return _penalised(view) or _decayed(view) or _worn_down(view)
 
 
 def _held_back(view: RunView) -> Finding | None:

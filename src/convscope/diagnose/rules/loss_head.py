@@ -183,6 +183,12 @@ def _within_the_network(view: RunView) -> Finding | None:
     )
 
 
+def _beside_classes(view: RunView) -> bool:
+    """Whether another loss of the same step asks for classes, so that whoever wrote the loop knows how."""
+    asked = ("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits")
+    return any(o.subject in asked and o.numbers.get("training") is True for o in view.seen("loss_input"))
+
+
 def loss_output_mismatch(view: RunView) -> Finding | None:
     """The loss does not fit what the network answers, or the labels it is compared with."""
     for losses, holds, severity, sentence, advice in _MISMATCHES:
@@ -190,7 +196,7 @@ def loss_output_mismatch(view: RunView) -> Finding | None:
         if not seen:
             continue
         level = "problem" if severity == "problem" or view.outcome.bad else severity
-        if holds is _class_numbers and explained_in_training(view) > WELL_EXPLAINED:
+        if holds is _class_numbers and (explained_in_training(view) > WELL_EXPLAINED or _beside_classes(view)):
             level = "note"  # counts are whole numbers too, and rightly amounts
         newest = seen[-1]
         return Finding(

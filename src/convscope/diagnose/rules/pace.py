@@ -185,7 +185,7 @@ def lr_too_low(view: RunView) -> Finding | None:
     usual = SLOW_RATIO if outcome.poor else LOW_RATIO
     if typical < USUAL_RATIO and (waiting := _waits_at_its_gates(view, typical)) is not None:
         return waiting
-    if typical >= view.limit(usual) or outcome.now < view.limit(SLOW) * outcome.start or _without_gradient(view):
+    if typical >= view.limit(usual) or outcome.now < view.limit(SLOW) * min(outcome.start, outcome.guessing) or _without_gradient(view):
         return None
     if view.guessing is not None and outcome.now < LEARNED_ALL * view.guessing:
         return None  # a trained network that goes on carefully

@@ -332,7 +332,7 @@ def _put_back(view: RunView, updates: Observation | None) -> Finding | None:
             ev("steps in between", steps),
             ev("evaluations in a row", int(number(updates, "put_back"))),
         ),
-        "exact: weights before and after evaluations during which somebody wrote into them",
+        "exact: weights before and after evaluations",
     )
 
 
