@@ -159,12 +159,34 @@ def test_the_layer_that_went_quiet_is_named_and_its_labels_are_not_blamed() -> N
         for step in range(STEPS)
     ]
     rows += [layer("head", step, std=1.0 if step < 20 else 5.0 if step < 25 else 0.1) for step in range(STEPS)]
-    verdict = judged(losses=flat(), rows=rows)
+    thrown = [4.0] * 25 + flat()[25:]
+    verdict = judged(losses=thrown, rows=rows)
     assert said(verdict) == ["activation_collapse_cycles"]
     finding = found(verdict, "activation_collapse_cycles")
     assert finding.message == (
         "From step 20 on nearly all activations of layer 0.rnn are close to zero, so hardly anything passes through it."
     )
+
+
+def test_activations_that_fade_because_there_is_nothing_to_learn() -> None:
+    def run(losses: list[float], ratio: float = 1e-3) -> list[str]:
+        rows = [
+            layer(
+                f"{at}.conv",
+                step,
+                update_ratio=ratio,
+                std=1.0 if step < 60 or at != 1 else 0.001,
+                near_zero_count=0 if step < 60 or at != 1 else 990,
+            )
+            for step in range(STEPS)
+            for at in range(3)
+        ]
+        return said(judged(losses=losses, rows=rows))
+
+    assert run(flat()) == ["labels_look_random", "activation_collapse_cycles"]
+    assert run([4.0] * 40 + flat()[40:]) == ["activation_collapse_cycles"]  # it was thrown
+    assert run([2.3] * 40 + [1.8] * 20 + flat()[60:]) == ["activation_collapse_cycles"]  # it had learned
+    assert run(flat(), ratio=0.02)[0] != "labels_look_random"
 
 
 def test_dead_channels() -> None:

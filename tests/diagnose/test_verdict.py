@@ -13,7 +13,7 @@ from hand_made import CHANNEL, falling, flat, healthy_observations, judged, laye
 from convscope.diagnose import NAMES, RULES, diagnose, diagnose_log, verdict_to_json
 from convscope.diagnose.changes import MENU, check_change, rounded
 from convscope.diagnose.observations import BY_NAME, scheduled
-from convscope.diagnose.ranking import AGAIN, AT_START, BY_HEART, CALM, CRASHES, EXPLAINS, FROM_ONE_STEP, IN_PART, ORDER, ranked
+from convscope.diagnose.ranking import AGAIN, AT_START, BY_HEART, CALM, CRASHES, EXPLAINS, FROM_ONE_STEP, IN_PART, ORDER, UNMOVED, ranked
 from convscope.diagnose.rule import ev, percent, short
 from convscope.diagnose.view import Threshold
 from convscope.errors import UnknownNameError
@@ -26,7 +26,7 @@ RAW = seen("input", 0, "channel 0", **{**CHANNEL, "mean": 33.0, "std": 78.0})
 def test_the_catalogue_has_28_names_each_with_a_rule_a_place_and_consequences() -> None:
     assert len(NAMES) == len(set(NAMES)) == 28
     assert set(ORDER) == set(EXPLAINS)
-    kinds = (AT_START, AGAIN, CALM, FROM_ONE_STEP, BY_HEART, IN_PART)
+    kinds = (AT_START, AGAIN, CALM, FROM_ONE_STEP, BY_HEART, IN_PART, UNMOVED)
     assert {functools.reduce(str.removesuffix, kinds, key) for key in ORDER} == set(NAMES) <= set(ORDER)
     place = {name: at for at, name in enumerate(ORDER)}
     assert all(consequences <= set(ORDER) for consequences in EXPLAINS.values())

@@ -22,6 +22,8 @@ CRASHES = "most crashes of one layer"  # name of the evidence
 LEAP = "loss in the steps before"  # name of the evidence
 BY_HEART = " by heart"  # steps too large would not have learned the training samples while every evaluation was no better than guessing
 HEART = "learned by heart"  # name of the evidence
+UNMOVED = " of a loss that never moved"  # activations that fade while there is nothing to learn follow from that
+STAYED = "loss over that of guessing, in windows"  # name of the evidence
 # Upstream first: what a run needs before the next thing can work.
 ORDER = (
     "input_not_normalised",
@@ -47,6 +49,7 @@ ORDER = (
     "vanishing_signal from the start",
     "exploding_gradients from the start",
     "exploding_gradients out of a calm",
+    "labels_look_random of a loss that never moved",
     "activation_collapse_cycles again and again",
     "labels_look_random by heart",
     "lr_too_high",
@@ -75,6 +78,7 @@ _BROKEN = frozenset(
         "non_finite",
         "one_class",
         "labels_look_random",
+        "labels_look_random of a loss that never moved",
     }
 )
 _FROM_START = frozenset(name for name in ORDER if name.endswith(AT_START))
@@ -119,6 +123,16 @@ EXPLAINS: dict[str, frozenset[str]] = {
     "exploding_gradients from the start": _BROKEN | {"lr_too_high"},
     "exploding_gradients out of a calm": _BROKEN | {"lr_too_high"},
     "activation_collapse_cycles again and again": _BROKEN | {"lr_too_high"},
+    "labels_look_random of a loss that never moved": frozenset(
+        {
+            "activation_collapse_cycles",
+            "activation_collapse_cycles again and again",
+            "dead_units",
+            "vanishing_signal",
+            "one_class",
+            "lr_too_low",
+        }
+    ),
     "labels_look_random by heart": frozenset(
         {"lr_too_high", "lr_too_low", "one_class", "overfitting", "label_noise", "activation_collapse_cycles"}
     ),
@@ -172,8 +186,8 @@ def _key(finding: Finding, first_of_others: int) -> str:
         return at_start
     if any(item.name == LEAP for item in finding.evidence):
         return finding.name + FROM_ONE_STEP
-    if finding.name == "labels_look_random" and any(item.name == HEART for item in finding.evidence):
-        return finding.name + BY_HEART
+    if finding.name == "labels_look_random" and any(item.name in (HEART, STAYED) for item in finding.evidence):
+        return finding.name + (BY_HEART if any(item.name == HEART for item in finding.evidence) else UNMOVED)
     crashes = next((item.value for item in finding.evidence if item.name == CRASHES), 0)
     return finding.name + AGAIN if isinstance(crashes, int) and crashes >= OFTEN else finding.name
 

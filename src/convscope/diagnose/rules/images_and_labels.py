@@ -11,8 +11,9 @@ import statistics
 from collections.abc import Sequence
 
 from convscope.diagnose.observations import BY_NAME
+from convscope.diagnose.ranking import STAYED
 from convscope.diagnose.rule import Rule, ev, gated, loss_evidence, percent, short
-from convscope.diagnose.rules.layers import carries_signal
+from convscope.diagnose.rules.layers import STRAYED, carries_signal, was_never_moved
 from convscope.diagnose.rules.targets import (
     ENOUGH_TRAINED,
     LEARNED_BY_HEART,
@@ -453,17 +454,24 @@ def _nothing_to_learn(view: RunView) -> Finding | None:
         return None
     level = "guessing" if view.guessing is not None else "at the start"
     usual = USUAL_RATIOS[0] < ratios[len(ratios) // 2] < USUAL_RATIOS[1]
-    if not usual or not carries_signal(view):
+    unmoved = was_never_moved(view)
+    if not usual or not (unmoved or carries_signal(view)):
         return None
+    faded = not carries_signal(view)
     return Finding(
         "labels_look_random",
         "problem",
         "training labels",
         0,
-        "The network takes steps of a usual size and passes its signal on from the first layer to the last, yet after "
+        f"The network takes steps of a usual size and {'passed' if faded else 'passes'} its signal on from the first layer to the last"
+        f"{' when training began' if faded else ''}, yet after "
         f"{view.step_count} steps it is no better than {level}: the labels do not seem to belong to the images.",
         Fix("Check that images and labels are read in the same order and shuffled together; look at a few pairs."),
-        (ev("update over weight, median", ratios[len(ratios) // 2]), *loss_evidence(outcome)),
+        (
+            ev("update over weight, median", ratios[len(ratios) // 2]),
+            *((ev(STAYED, f"{STRAYED[0]} to {STRAYED[1]}"),) if unmoved else ()),
+            *loss_evidence(outcome),
+        ),
         "Zhang et al. 2017; TheDeepChecker",
     )
 

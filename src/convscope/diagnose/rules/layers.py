@@ -15,6 +15,8 @@ from convscope.diagnose.view import RunView, Threshold, number, window_means
 from convscope.records import LayerStats
 
 USUAL_RATIO = 1e-3  # update over weight of a step (Karpathy, CS231n notes)
+HIGH_RATIO = Threshold(1e-2, "update over weight", "diagnoses.md, row 19 (Karpathy's 1e-3, one decade up)")
+STRAYED = (0.97, 1.05)  # of the loss of guessing: windows of ten batches stay within while nothing is learned and nothing thrown about
 DEAD = Threshold(0.6, "of a layer's channels", "diagnoses.md, row 17; 2 of 83 healthy runs had a layer beyond it", share=True)
 WIDELY = Threshold(0.5, "of the ReLU layers", "chosen: of 176 healthy runs of the benchmark none had a single such layer", share=True)
 DEAD_SAMPLES = 256  # images over which a dead channel is never positive, at every place of each; with the outcome gate few are enough
@@ -161,6 +163,35 @@ def stays_collapsed(view: RunView, name: str) -> bool:
     if not recent or not early or not late:
         return False
     return min(recent) > view.limit(COLLAPSED) and statistics.median(late) < statistics.median(early) / CRASH
+
+
+def highest_window(ratios: Sequence[tuple[int, float]], size: int) -> tuple[int, float]:
+    """(first step, level) of the `size` consecutive ratios of which half reach the highest level."""
+    best = (0, 0.0)
+    for at in range(0, max(1, len(ratios) - size + 1), 10):
+        window = sorted((r for _, r in ratios[at : at + size]), reverse=True)
+        level = window[max(1, len(window) // 2) - 1] if window else 0.0
+        if level > best[1]:
+            best = (ratios[at][0], level)
+    return best
+
+
+def was_never_moved(view: RunView) -> bool:
+    """Whether steps of a usual size, in a network that passed its signal on at first, kept the loss at that of guessing from the first batch to the last.
+
+    A network that has nothing to learn lets its activations fade; one that steps too large have broken shows these in its loss.
+    """
+    names, guessing = view.weighted_layers, view.guessing
+    first = [relative_gradient(view.layers[name][:1]) for name in (*names[:1], *names[-1:])]
+    carried = len(first) == 2 and first[0] > ALIVE_GRADIENT * first[1] > 0
+    if (
+        guessing is None
+        or not carried
+        or highest_window([(s, r) for s, r in view.median_ratios if s < 400], 40)[1] > view.limit(HIGH_RATIO)
+    ):
+        return False
+    means = window_means([loss for _, loss in view.losses], 10)
+    return STRAYED[0] * guessing < min(means) and max(means) < STRAYED[1] * guessing
 
 
 def carries_signal(view: RunView) -> bool:

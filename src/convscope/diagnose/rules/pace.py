@@ -13,10 +13,12 @@ from convscope.diagnose.rule import Rule, ev, loss_evidence, percent, short
 from convscope.diagnose.rules.layers import (
     ALIVE_GRADIENT,
     GATED,
+    HIGH_RATIO,
     LONG_WAIT,
     USUAL_RATIO,
     carries_signal,
     died_widely,
+    highest_window,
     is_a_table,
     kind_of,
     rate_instead,
@@ -26,7 +28,6 @@ from convscope.diagnose.rules.layers import (
 from convscope.diagnose.view import LEARNED, RunView, Threshold, number
 from convscope.records import Finding, Fix, Severity
 
-HIGH_RATIO = Threshold(1e-2, "update over weight", "diagnoses.md, row 19 (Karpathy's 1e-3, one decade up)")
 VERY_HIGH_RATIO = Threshold(5e-2, "update over weight", "chosen: no tuned run of the development benchmark sustains it")
 SHOCK = Threshold(0.1, "update over weight", "chosen: ten such steps replace the weights altogether")
 SHOCK_STEPS = 10
@@ -66,7 +67,7 @@ def lr_too_high(view: RunView) -> Finding | None:
     if not ratios or not rate > 0:
         return None
     early = [(s, r) for s, r in ratios if s < 400]
-    (step, high), (shock_step, shock) = _highest_window(early, 40), _highest_window(early, SHOCK_STEPS)
+    (step, high), (shock_step, shock) = highest_window(early, 40), highest_window(early, SHOCK_STEPS)
     jumps = _validation_jumps(view)
     hardly = outcome.poor and (not view.falling or outcome.now > HARDLY * outcome.guessing)
     kicked = _kicked(view)
@@ -162,24 +163,13 @@ def _thrown_about(view: RunView) -> bool:
     return constant or lost or slid or sum(loss > level for loss in late) >= SEVERAL or outcome.diverged
 
 
-def _highest_window(ratios: list[tuple[int, float]], size: int) -> tuple[int, float]:
-    """(first step, level) of the `size` consecutive ratios of which half reach the highest level."""
-    best = (0, 0.0)
-    for at in range(0, max(1, len(ratios) - size + 1), 10):
-        window = sorted((r for _, r in ratios[at : at + size]), reverse=True)
-        level = window[max(1, len(window) // 2) - 1] if window else 0.0
-        if level > best[1]:
-            best = (ratios[at][0], level)
-    return best
-
-
 def lr_too_low(view: RunView) -> Finding | None:
     """Steps tiny for their weights from the start, and a loss that hardly falls although it falls."""
     ratios, outcome = view.median_ratios, view.outcome
     rate = max((rate for _, rate in view.learning_rates), default=math.nan)
     if len(ratios) < 20 or not rate > 0 or not outcome.fair or outcome.diverged:
         return None
-    if _highest_window([(s, r) for s, r in ratios if s < 400], 40)[1] > view.limit(HIGH_RATIO):
+    if highest_window([(s, r) for s, r in ratios if s < 400], 40)[1] > view.limit(HIGH_RATIO):
         return None  # what moves little now was moved far at the start
     typical = statistics.median(sorted(r for _, r in ratios)[len(ratios) // 2 :])  # the larger half: a schedule's tail does not count
     usual = SLOW_RATIO if outcome.poor else LOW_RATIO
