@@ -28,8 +28,7 @@ class WrittenBack:
     """
 
     def __init__(self, model: nn.Module, deferred: Deferred, receive: Callable[[float, int], None]) -> None:
-        trainable = [p for p in model.parameters() if p.requires_grad and p.is_floating_point() and p.numel()]
-        self._parameters = sorted(trainable, key=torch.Tensor.numel, reverse=True)[:LARGEST]
+        self._model, self._parameters = model, list[nn.Parameter]()  # chosen after the first evaluation, when lazy layers know their sizes
         self._deferred, self._receive = deferred, receive
         self._evaluated = False  # whether an evaluation pass came since the newest step
         self._began: Tensor | None = None  # the weights when training went on after an evaluation
@@ -51,7 +50,10 @@ class WrittenBack:
 
     def training_begins(self) -> None:
         """A training pass begins."""
-        if not self._evaluated or self._looks == MOST_LOOKS or not self._parameters:
+        if not self._evaluated or self._looks == MOST_LOOKS:
+            return
+        self._parameters = self._parameters or _largest(self._model)
+        if not self._parameters:
             return
         self._evaluated, now = False, self._sample()
         if self._began is not None and self._after is not None:
@@ -71,3 +73,9 @@ class WrittenBack:
     def _sample(self) -> Tensor:
         with torch.no_grad():
             return torch.cat([p.detach().reshape(-1)[:SAMPLE].float() for p in self._parameters])
+
+
+def _largest(model: nn.Module) -> list[nn.Parameter]:
+    known = [p for p in model.parameters() if not isinstance(p, nn.UninitializedParameter)]
+    trainable = [p for p in known if p.requires_grad and p.is_floating_point() and p.numel()]
+    return sorted(trainable, key=torch.Tensor.numel, reverse=True)[:LARGEST]

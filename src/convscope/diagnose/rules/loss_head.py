@@ -108,7 +108,7 @@ def softmax_wrong_dim(view: RunView) -> Finding | None:
     )
     in_graph = () if seen else _in_graph(view, "softmax_over_batch")
     if not seen and not in_graph:
-        return _across_the_labels(view) or _within_the_network(view)
+        return _within_the_network(view) or _across_the_labels(view)
     sums = (
         (
             ev(
