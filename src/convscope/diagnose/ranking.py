@@ -186,8 +186,9 @@ def _key(finding: Finding, first_of_others: int) -> str:
         return at_start
     if any(item.name == LEAP for item in finding.evidence):
         return finding.name + FROM_ONE_STEP
-    if finding.name == "labels_look_random" and any(item.name in (HEART, STAYED) for item in finding.evidence):
-        return finding.name + (BY_HEART if any(item.name == HEART for item in finding.evidence) else UNMOVED)
+    for evidence, kind in ((HEART, BY_HEART), (STAYED, UNMOVED)):
+        if finding.name == "labels_look_random" and any(item.name == evidence for item in finding.evidence):
+            return finding.name + kind
     crashes = next((item.value for item in finding.evidence if item.name == CRASHES), 0)
     return finding.name + AGAIN if isinstance(crashes, int) and crashes >= OFTEN else finding.name
 

@@ -110,7 +110,8 @@ class _PairSpy(_OperationSpy):
 
     @staticmethod
     def _read(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Tensor, ...] | None:
-        one, two = (*arguments, keywords.get("other"))[:2]
+        given = {**dict(zip(("input", "other"), arguments, strict=False)), **keywords}
+        one, two = given.get("input"), given.get("other")
         return (one, two) if isinstance(one, Tensor) and isinstance(two, Tensor) else None
 
 

@@ -89,7 +89,7 @@ def _softmax_over_batch(output: Tensor) -> str | None:
         shape = _shape_of_softmax(node) if operation(node) in SOFTMAX else None
         if shape is None:
             continue
-        axis = (node._saved_dim + len(shape)) % (1 << 64) % len(shape)  # negative ones are kept as unsigned numbers
+        axis = axis_of(node, len(shape))
         if axis == 0 and shape[0] == output.shape[0] not in shape[1:]:
             found = "the answer" if node is last else found or "between"
         elif shape[axis] == 1 and max(shape[1:]) > 1:
@@ -180,6 +180,12 @@ def _nodes(root: Any) -> Iterator[Any]:
                     seen.add(parent)
                     following.append(parent)
         wave = following
+
+
+def axis_of(node: Any, axes: int) -> int:
+    """The axis, of so many, that an operation runs along; the graph keeps negative ones as unsigned numbers."""
+    axis: int = node._saved_dim
+    return (axis + axes) % (1 << 64) % axes
 
 
 def operation(node: Any) -> str:

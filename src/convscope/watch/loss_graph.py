@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from convscope.watch.graph_facts import SOFTMAX, operation
+from convscope.watch.graph_facts import SOFTMAX, axis_of, operation
 
 REDUCING = ("Mean", "Sum")
 ONE_BY_ONE = frozenset({
@@ -166,20 +166,14 @@ def _picks_across(node: Any, made_by: Any, axes: int) -> bool:
     source = _source(node) if operation(node) == "Gather" else None
     if source is None or operation(source) not in SOFTMAX or _source(source) is not made_by:
         return False
-    return _axis(node, axes) != _axis(source, axes)
-
-
-def _axis(node: Any, axes: int) -> int:
-    """The axis that an operation runs along; negative ones are kept as unsigned numbers."""
-    axis: int = node._saved_dim
-    return axis if axis < axes else axis - (1 << 64) + axes
+    return axis_of(node, axes) != axis_of(source, axes)
 
 
 def _is_over_batch(node: Any, shape: Sequence[int]) -> bool:
     """Whether a softmax runs along the batch of a table (samples, classes); of a square one both axes may be meant."""
     if len(shape) != 2 or min(shape) < 2 or shape[0] == shape[1]:
         return False
-    return _axis(node, 2) == 0
+    return axis_of(node, 2) == 0
 
 
 def _is_broadcast(nodes: Sequence[Any], made_by: Any, shape: Sequence[int]) -> bool:

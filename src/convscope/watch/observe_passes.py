@@ -191,7 +191,7 @@ class PassWatch:
             current.backward = True
             self._on_backward()
 
-        if len(tensors) and current.network_training:
+        if tensors and current.network_training:
             self._picked.pass_ended(tensors[0])
         for tensor in tensors:
             handle = tensor.register_hook(reached)  # type: ignore[no-untyped-call]

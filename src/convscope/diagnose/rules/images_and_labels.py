@@ -454,10 +454,9 @@ def _nothing_to_learn(view: RunView) -> Finding | None:
         return None
     level = "guessing" if view.guessing is not None else "at the start"
     usual = USUAL_RATIOS[0] < ratios[len(ratios) // 2] < USUAL_RATIOS[1]
-    unmoved = was_never_moved(view)
-    if not usual or not (unmoved or carries_signal(view)):
+    unmoved, faded = was_never_moved(view), not carries_signal(view)
+    if not usual or (faded and not unmoved):
         return None
-    faded = not carries_signal(view)
     return Finding(
         "labels_look_random",
         "problem",

@@ -21,6 +21,8 @@ DEAD = Threshold(0.6, "of a layer's channels", "diagnoses.md, row 17; 2 of 83 he
 WIDELY = Threshold(0.5, "of the ReLU layers", "chosen: of 176 healthy runs of the benchmark none had a single such layer", share=True)
 DEAD_SAMPLES = 256  # images over which a dead channel is never positive, at every place of each; with the outcome gate few are enough
 ALIVE_GRADIENT = 0.01  # of the last layer's, relative to the weights: ten times what counts as vanished
+AT_FIRST, AT_LAST = slice(1), slice(-40, None)  # parts of a layer's records
+EARLY, MANY_STEPS = 400, 40  # steps of a start; steps in a row over which an update is judged
 ALL_ZERO = 0.95  # of a layer's values in the first step: no healthy start is so sparse
 COLLAPSED = Threshold(0.95, "of the values near zero", "diagnoses.md, row 16", share=True)
 CRASH = 5.0  # diagnoses.md, row 16: a fall of the spread to less than a fifth
@@ -57,6 +59,11 @@ def waited(view: RunView) -> tuple[float, str]:
     return next((at for at, mean in enumerate(means) if mean < NOT_YET * view.guessing), len(means)) / len(means), recurrent[0]
 
 
+def lies_within(name: str, outer: str) -> bool:
+    """Whether a layer is a part of another one, by their names."""
+    return name.startswith(f"{outer}.")
+
+
 def is_a_table(view: RunView, name: str) -> bool:
     """Whether a layer looks up rows (an embedding): most of them rest at each step, and nothing passes through it."""
     return "embedding" in kind_of(view.layers[name])
@@ -64,7 +71,7 @@ def is_a_table(view: RunView, name: str) -> bool:
 
 def holds_a_layer(view: RunView, name: str) -> bool:
     """Whether another layer with weights lies within a layer, as an adapter's weights lie around those of the layer that it adapts."""
-    return any(other.startswith(f"{name}.") for other in view.weighted_layers)
+    return any(lies_within(other, name) for other in view.weighted_layers)
 
 
 def relative_gradient(records: Iterable[LayerStats]) -> float:
@@ -165,9 +172,9 @@ def stays_collapsed(view: RunView, name: str) -> bool:
     return min(recent) > view.limit(COLLAPSED) and statistics.median(late) < statistics.median(early) / CRASH
 
 
-def highest_window(ratios: Sequence[tuple[int, float]], size: int) -> tuple[int, float]:
-    """(first step, level) of the `size` consecutive ratios of which half reach the highest level."""
-    best = (0, 0.0)
+def highest_window(view: RunView, size: int) -> tuple[int, float]:
+    """(first step, level) of the `size` consecutive updates over weights of which half reach the highest level, early in training."""
+    best, ratios = (0, 0.0), [(step, ratio) for step, ratio in view.median_ratios if step < EARLY]
     for at in range(0, max(1, len(ratios) - size + 1), 10):
         window = sorted((r for _, r in ratios[at : at + size]), reverse=True)
         level = window[max(1, len(window) // 2) - 1] if window else 0.0
@@ -181,28 +188,25 @@ def was_never_moved(view: RunView) -> bool:
 
     A network that has nothing to learn lets its activations fade; one that steps too large have broken shows these in its loss.
     """
-    names, guessing = view.weighted_layers, view.guessing
-    first = [relative_gradient(view.layers[name][:1]) for name in (*names[:1], *names[-1:])]
-    carried = len(first) == 2 and first[0] > ALIVE_GRADIENT * first[1] > 0
-    if (
-        guessing is None
-        or not carried
-        or highest_window([(s, r) for s, r in view.median_ratios if s < 400], 40)[1] > view.limit(HIGH_RATIO)
-    ):
+    guessing = view.guessing
+    if guessing is None or not reaches_the_first_layer(view, AT_FIRST) or highest_window(view, MANY_STEPS)[1] > view.limit(HIGH_RATIO):
         return False
     means = window_means([loss for _, loss in view.losses], 10)
     return STRAYED[0] * guessing < min(means) and max(means) < STRAYED[1] * guessing
+
+
+def reaches_the_first_layer(view: RunView, part: slice) -> bool:
+    """Whether in a part of the records the first layer gets a gradient worth the name, relative to its weights and beside the last layer's."""
+    names = view.weighted_layers
+    ends = [relative_gradient(view.layers[name][part]) for name in (*names[:1], *names[-1:])]
+    return len(ends) == 2 and ends[0] > ALIVE_GRADIENT * ends[1] > 0
 
 
 def carries_signal(view: RunView) -> bool:
     """Whether, at the end, the first layer still gets a gradient worth the name, and no layer before the last is dead or close to zero throughout."""
     if any(stays_collapsed(view, name) for name in view.weighted_layers[:-1]):
         return False
-    ends = []
-    for name in view.weighted_layers[:1] + view.weighted_layers[-1:]:
-        gradient = relative_gradient(view.layers[name][-40:])
-        ends.append(gradient if math.isfinite(gradient) else 0.0)
-    if len(ends) < 2 or not ends[0] > ALIVE_GRADIENT * ends[1] or ends[1] == 0:
+    if not reaches_the_first_layer(view, AT_LAST):
         return False
     cutting = [records for records in view.layers.values() if kind_of(records) in CUTTING_KINDS]
     counts = [recent_never_positive(records) for records in cutting]

@@ -11,10 +11,11 @@ import statistics
 
 from convscope.diagnose.rule import Rule, ev, loss_evidence, percent, short
 from convscope.diagnose.rules.layers import (
-    ALIVE_GRADIENT,
+    AT_FIRST,
     GATED,
     HIGH_RATIO,
     LONG_WAIT,
+    MANY_STEPS,
     USUAL_RATIO,
     carries_signal,
     died_widely,
@@ -22,7 +23,7 @@ from convscope.diagnose.rules.layers import (
     is_a_table,
     kind_of,
     rate_instead,
-    relative_gradient,
+    reaches_the_first_layer,
     waited,
 )
 from convscope.diagnose.view import LEARNED, RunView, Threshold, number
@@ -66,8 +67,7 @@ def lr_too_high(view: RunView) -> Finding | None:
     rate = max((rate for _, rate in view.learning_rates), default=math.nan)
     if not ratios or not rate > 0:
         return None
-    early = [(s, r) for s, r in ratios if s < 400]
-    (step, high), (shock_step, shock) = highest_window(early, 40), highest_window(early, SHOCK_STEPS)
+    (step, high), (shock_step, shock) = highest_window(view, MANY_STEPS), highest_window(view, SHOCK_STEPS)
     jumps = _validation_jumps(view)
     hardly = outcome.poor and (not view.falling or outcome.now > HARDLY * outcome.guessing)
     kicked = _kicked(view)
@@ -124,9 +124,7 @@ def _growth(view: RunView) -> float:
 
 def _lost_its_signal(view: RunView) -> bool:
     """Whether the first layer got a gradient worth the name when training began, and gets none any more."""
-    names = view.weighted_layers
-    first = [relative_gradient(view.layers[name][:1]) for name in (*names[:1], *names[-1:])]
-    return len(first) == 2 and first[0] > ALIVE_GRADIENT * first[1] > 0 and not carries_signal(view)
+    return reaches_the_first_layer(view, AT_FIRST) and not carries_signal(view)
 
 
 def _kicked(view: RunView) -> bool:
@@ -169,7 +167,7 @@ def lr_too_low(view: RunView) -> Finding | None:
     rate = max((rate for _, rate in view.learning_rates), default=math.nan)
     if len(ratios) < 20 or not rate > 0 or not outcome.fair or outcome.diverged:
         return None
-    if highest_window([(s, r) for s, r in ratios if s < 400], 40)[1] > view.limit(HIGH_RATIO):
+    if highest_window(view, MANY_STEPS)[1] > view.limit(HIGH_RATIO):
         return None  # what moves little now was moved far at the start
     typical = statistics.median(sorted(r for _, r in ratios)[len(ratios) // 2 :])  # the larger half: a schedule's tail does not count
     usual = SLOW_RATIO if outcome.poor else LOW_RATIO

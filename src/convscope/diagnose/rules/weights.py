@@ -10,6 +10,7 @@ import math
 
 from convscope.diagnose.observations import BY_NAME
 from convscope.diagnose.rule import Rule, ev, loss_evidence, percent
+from convscope.diagnose.rules.layers import lies_within
 from convscope.diagnose.view import RunView, Threshold, number
 from convscope.records import Finding, Fix, Observation, Severity
 
@@ -446,7 +447,7 @@ def mostly_frozen(view: RunView) -> Finding | None:
 
 def _is_adapted(view: RunView, head: str) -> bool:
     """Whether the last layer lies within one that is trained, which adds to its answers what it has learned itself (LoRA)."""
-    around = [name for name in view.weighted_layers if head.startswith(f"{name}.")]
+    around = [name for name in view.weighted_layers if lies_within(head, name)]
     return any(math.isfinite(record.gradient_rms) for name in around for record in view.layers[name][-1:])
 
 
